@@ -84,6 +84,7 @@ mod lock;
 mod node;
 pub mod prelude;
 mod requests;
+pub mod seal;
 pub mod spans;
 #[cfg(feature = "testkit")]
 pub mod testkit;

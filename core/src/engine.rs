@@ -318,6 +318,11 @@ impl Engine {
         self.accepted
     }
 
+    /// What this node publishes of itself; none without a cluster.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.cluster.as_ref().map(Cluster::metadata)
+    }
+
     /// Whether [`Input::SetMetadata`] would be followed.
     ///
     /// # Errors

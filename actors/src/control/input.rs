@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use actix::{Addr, Message};
 use heartbeat_core::{ConfigError, Counters, Instant, Metadata, Supervise};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::control::orders::TakeOrders;
@@ -20,6 +19,7 @@ use crate::control::receiver::Receiver;
 use crate::control::record::Recorder;
 use crate::control::supervisor::Supervisor;
 use crate::control::until::Until;
+use crate::transport::Connection;
 use crate::view::peer_status::PeerStatus;
 use crate::view::subscribe::Subscriber;
 use crate::worker::slot::DynSlot;
@@ -31,13 +31,15 @@ pub(crate) enum Request {
     /// Carry out orders for entities.
     Orders(TakeOrders),
     /// Take a connection that another node has opened.
-    Accepted { at: Instant, from: std::net::SocketAddr, socket: TcpStream },
+    Accepted { at: Instant, from: std::net::SocketAddr, socket: Connection },
     /// Look at the status cells from this chunk on.
     Scan { from: usize },
     /// Record the heartbeats of other nodes.
     Record(Recorder),
     /// Publish this metadata of the node.
     SetMetadata(Metadata, oneshot::Sender<Result<(), ConfigError>>),
+    /// The keys of the seal have changed: publish their ids.
+    PublishKeys,
     /// Send heartbeats this often.
     SetInterval(Duration, oneshot::Sender<Result<(), ConfigError>>),
     /// Leave the cluster, and answer when that is done.

@@ -7,6 +7,7 @@ pub(crate) mod orders;
 mod question;
 pub(crate) mod receiver;
 pub(crate) mod record;
+pub(crate) mod sealing;
 pub(crate) mod sender;
 pub(crate) mod stream;
 pub(crate) mod supervisor;

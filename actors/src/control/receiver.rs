@@ -19,6 +19,7 @@ use crate::clock::Clock;
 #[cfg(any(feature = "systemd", feature = "http"))]
 use crate::control::input::{Pulse, Request};
 use crate::control::log::Repeated;
+use crate::control::sealing::Sealing;
 use crate::control::sender::{Beat, End};
 use crate::control::supervisor::Supervisor;
 use crate::transport::{Batch, Transport};
@@ -39,6 +40,7 @@ pub(crate) struct Receiver {
     clock: Clock,
     supervisor: Addr<Supervisor>,
     transport: Option<Rc<dyn Transport>>,
+    sealing: Sealing,
     question: Rc<Question>,
 }
 
@@ -50,8 +52,13 @@ struct Question {
 }
 
 impl Receiver {
-    pub(crate) fn new(clock: Clock, supervisor: Addr<Supervisor>, transport: Option<Rc<dyn Transport>>) -> Receiver {
-        Receiver { clock, supervisor, transport, question: Rc::default() }
+    pub(crate) fn new(
+        clock: Clock,
+        supervisor: Addr<Supervisor>,
+        transport: Option<Rc<dyn Transport>>,
+        sealing: Sealing,
+    ) -> Receiver {
+        Receiver { clock, supervisor, transport, sealing, question: Rc::default() }
     }
 }
 
@@ -60,8 +67,8 @@ impl Actor for Receiver {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Some(transport) = self.transport.clone() {
-            let (supervisor, question) = (self.supervisor.clone(), self.question.clone());
-            context.spawn(receive(self.clock, supervisor, transport, question).into_actor(self));
+            let link = (self.supervisor.clone(), self.sealing.clone());
+            context.spawn(receive(self.clock, link, transport, self.question.clone()).into_actor(self));
         }
     }
 }
@@ -111,7 +118,12 @@ impl Handler<Pulse> for Receiver {
 
 /// Passes datagrams from the transport on in batches, until the supervisor is gone. On request it
 /// reports that none is left.
-async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn Transport>, question: Rc<Question>) {
+async fn receive(
+    clock: Clock,
+    (supervisor, sealing): (Addr<Supervisor>, Sealing),
+    transport: Rc<dyn Transport>,
+    question: Rc<Question>,
+) {
     let mut batch = Arc::new(Batch::default());
     let mut failures = Repeated::new("receive_failed");
     loop {
@@ -135,6 +147,7 @@ async fn receive(clock: Clock, supervisor: Addr<Supervisor>, transport: Rc<dyn T
             Ok(begun) => {
                 let (at, wall) = clock.with_wall();
                 let empty_at = (!batch.is_full()).then_some(begun);
+                sealing.open(Arc::make_mut(&mut batch), || at);
                 let input = Input::Datagrams { batch: batch.clone(), wall: Some(wall), empty_at };
                 // One batch is under way at a time. Later datagrams wait in the socket, whose
                 // buffer is bounded.

@@ -10,10 +10,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use heartbeat_core::member::ProcessId;
 use heartbeat_core::{ArbiterId, CpuTimes};
 use tracing::trace;
 
 use crate::control::receiver::Receiver;
+use crate::control::sealing::Sealing;
 use crate::thread::ThreadHandle;
 use crate::transport::Transport;
 
@@ -66,8 +68,8 @@ impl Actor for BeatSender {
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
-    /// Where each goes, and how long it is.
-    pub(crate) datagrams: Vec<(SocketAddr, usize)>,
+    /// Where each goes, which process it is for, and how long it is.
+    pub(crate) datagrams: Vec<(SocketAddr, Option<ProcessId>, usize)>,
 }
 
 impl Message for Outgoing {
@@ -84,6 +86,7 @@ impl Message for End {
 /// Sends the node's datagrams.
 pub(crate) struct NodeSender {
     pub(crate) transport: Rc<dyn Transport>,
+    pub(crate) sealing: Sealing,
 }
 
 impl Actor for NodeSender {
@@ -95,13 +98,15 @@ impl Handler<Outgoing> for NodeSender {
 
     fn handle(&mut self, outgoing: Outgoing, _: &mut Context<Self>) {
         let mut rest = &outgoing.bytes[..];
-        for (to, length) in outgoing.datagrams {
+        for (to, receiver, length) in outgoing.datagrams {
             let (datagram, after) = rest.split_at(length);
             rest = after;
-            if let Err(error) = self.transport.send(to, datagram) {
-                // Lost, as any datagram may be; the next one comes in an interval.
-                trace!(event = "datagram_not_sent", %to, %error, "datagram not sent");
-            }
+            self.sealing.seal(receiver, datagram, |datagram| {
+                if let Err(error) = self.transport.send(to, datagram) {
+                    // Lost, as any datagram may be; the next one comes in an interval.
+                    trace!(event = "datagram_not_sent", %to, %error, "datagram not sent");
+                }
+            });
         }
     }
 }

@@ -5,7 +5,7 @@
 //! the frames that wait to be written are bounded. Nothing is decided here: the engine gets the
 //! input that a stream was opened, refused or closed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,6 @@ use actix::Addr;
 use heartbeat_core::requests::PREFACE;
 use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
 use heartbeat_core::{Input, StreamEvent, StreamId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -28,7 +27,8 @@ use crate::control::input::Request;
 use crate::control::log::Repeated;
 use crate::control::supervisor::Supervisor;
 use crate::requests::{RequestsLink, ToRequests};
-use crate::transport;
+use crate::seal::{SealShared, StreamPurpose};
+use crate::transport::Connection;
 use crate::worker::messages::ToSupervisor;
 
 /// How long connecting may take.
@@ -64,6 +64,7 @@ pub(crate) struct Streams {
     clock: Clock,
     /// The host of this node; `None` if its transport has no streams.
     own: Option<IpAddr>,
+    seal: Option<Arc<SealShared>>,
     /// Where frames wait to be written.
     writers: BTreeMap<StreamId, Writer>,
     /// Bytes that wait in all streams, those that are being closed included.
@@ -100,8 +101,8 @@ impl Drop for Frame {
 }
 
 impl Streams {
-    pub(crate) fn new(clock: Clock, own: Option<IpAddr>) -> Streams {
-        Streams { clock, own, writers: BTreeMap::new(), waiting: Rc::default() }
+    pub(crate) fn new(clock: Clock, own: Option<IpAddr>, seal: Option<Arc<SealShared>>) -> Streams {
+        Streams { clock, own, seal, writers: BTreeMap::new(), waiting: Rc::default() }
     }
 
     /// Connects a stream.
@@ -112,9 +113,10 @@ impl Streams {
             return supervisor.do_send(report(StreamEvent::Failed));
         };
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
-        let reporter = supervisor.clone();
+        let (reporter, seal) = (supervisor.clone(), self.seal.clone());
         let task = actix_rt::spawn(async move {
-            let what = match tokio::time::timeout(CONNECT_FOR, transport::connect(own, to)).await {
+            let connecting = Connection::open(own, to, StreamPurpose::Engine, seal.as_ref());
+            let what = match tokio::time::timeout(CONNECT_FOR, connecting).await {
                 Ok(Ok(socket)) => {
                     supervisor.do_send(report(StreamEvent::Opened));
                     return converse(clock, stream, to, socket, frames, supervisor).await;
@@ -129,7 +131,7 @@ impl Streams {
     }
 
     /// Adds a stream that another node has connected.
-    pub(crate) fn add(&mut self, stream: StreamId, from: SocketAddr, socket: TcpStream, supervisor: Addr<Supervisor>) {
+    pub(crate) fn add(&mut self, stream: StreamId, from: SocketAddr, socket: Connection, supervisor: Addr<Supervisor>) {
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let task = actix_rt::spawn(converse(self.clock, stream, from, socket, frames, supervisor.clone()));
         self.writers.insert(stream, Writer { frames: sender, waiting: Rc::default(), task, from, supervisor });
@@ -211,25 +213,33 @@ pub(crate) async fn accept(
     listener: TcpListener,
     supervisor: Addr<Supervisor>,
     requests: Option<Arc<RequestsLink>>,
+    seal: Option<Arc<SealShared>>,
 ) {
     let greetings = Arc::new(Semaphore::new(GREETINGS_MAX));
     let mut failures = Repeated::new("accept_failed");
+    let refused = Rc::new(RefCell::new(Repeated::new("connection_refused")));
     loop {
         failures.handle_timeout(|| clock.now());
+        refused.borrow_mut().handle_timeout(|| clock.now());
         // While as many as that are awaited, further connections wait in the system's queue, which
         // is bounded.
         let Ok(permit) = greetings.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((socket, from)) => {
-                let (to, requests) = (supervisor.clone(), requests.clone());
+                let (to, requests, seal) = (supervisor.clone(), requests.clone(), seal.clone());
+                let refused = refused.clone();
                 actix_rt::spawn(async move {
                     let _permit = permit;
-                    let begins = tokio::time::timeout(GREETING_FOR, begins_with_preface(&socket)).await;
-                    match requests {
-                        Some(requests) if begins == Ok(true) => hand_over(socket, &requests),
-                        Some(_) | None => {
+                    match greet(socket, requests.as_deref(), seal.as_ref()).await {
+                        Ok(Some(socket)) => {
                             // An error means that the node ends.
                             let _ = to.send(Request::Accepted { at: clock.now(), from, socket }).await;
+                        }
+                        Ok(None) => {}
+                        Err(error) => {
+                            if refused.borrow_mut().allows(clock.now()) {
+                                warn!(event = "connection_refused", %from, %error, "a connection is refused");
+                            }
                         }
                     }
                 });
@@ -244,6 +254,35 @@ pub(crate) async fn accept(
                 actix_rt::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// Finds out what a connection is for. One for requests goes to the requests thread, which has a
+/// reactor of its own; any other one is returned.
+///
+/// # Errors
+/// Its seal is missing or not right.
+async fn greet(
+    socket: TcpStream,
+    requests: Option<&RequestsLink>,
+    seal: Option<&Arc<SealShared>>,
+) -> io::Result<Option<Connection>> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "it sends nothing");
+    let accepting = Connection::accept(socket, seal);
+    let (connection, purpose) = tokio::time::timeout(GREETING_FOR, accepting).await.map_err(|_| late())??;
+    let purpose = match purpose {
+        Some(purpose) => purpose,
+        None => {
+            let begins = tokio::time::timeout(GREETING_FOR, begins_with_preface(&connection.stream)).await;
+            if begins == Ok(true) { StreamPurpose::Requests } else { StreamPurpose::Engine }
+        }
+    };
+    match (purpose, requests) {
+        (StreamPurpose::Requests, Some(requests)) => {
+            hand_over(connection, requests);
+            Ok(None)
+        }
+        (StreamPurpose::Engine | StreamPurpose::Requests, _) => Ok(Some(connection)),
     }
 }
 
@@ -262,9 +301,9 @@ async fn begins_with_preface(socket: &TcpStream) -> bool {
 }
 
 /// Gives a connection to the requests thread, which has a reactor of its own.
-fn hand_over(socket: TcpStream, requests: &RequestsLink) {
-    if let Ok(socket) = socket.into_std() {
-        requests.post(ToRequests::Accepted(socket));
+fn hand_over(connection: Connection, requests: &RequestsLink) {
+    if let Ok(socket) = connection.stream.into_std() {
+        requests.post(ToRequests::Accepted(socket, connection.halves));
     }
 }
 
@@ -273,7 +312,7 @@ async fn converse(
     clock: Clock,
     stream: StreamId,
     from: SocketAddr,
-    socket: TcpStream,
+    socket: Connection,
     mut frames: mpsc::Receiver<Frame>,
     supervisor: Addr<Supervisor>,
 ) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use actix_rt::Arbiter;
 use heartbeat_core::detection::Pause;
-use heartbeat_core::member::name_hash;
+use heartbeat_core::member::{Metadata, SEAL_KEY, name_hash};
 use heartbeat_core::{
     ArbiterId, Child, Engine, Event, Generation, Input, Instant, Interruption, NodeId, Output, Start, StatusSample,
     StreamEvent, StreamId, WorkerId,
@@ -36,6 +36,7 @@ use crate::control::sender::{BeatSender, End, NodeSender, Outgoing};
 use crate::control::stream::{Streams, resolve};
 use crate::control::until::Waiters;
 use crate::requests::{RequestsLink, ToRequests};
+use crate::seal::SealShared;
 use crate::thread::{Thread, ThreadSource};
 use crate::view::node_view::View;
 use crate::view::peer_status::PeerStatus;
@@ -130,6 +131,8 @@ pub(crate) struct Links {
     pub(crate) accepting: Option<JoinHandle<()>>,
     /// Where its connections come from.
     pub(crate) host: IpAddr,
+    /// What seals the traffic between nodes; `None` if it is plain.
+    pub(crate) seal: Option<Arc<SealShared>>,
     /// Set once the node leaves.
     pub(crate) is_leaving: Arc<AtomicBool>,
     /// How long the node's shards may act.
@@ -167,7 +170,7 @@ impl Supervisor {
             threads: BTreeMap::new(),
             held: BTreeSet::new(),
             answers: VecDeque::new(),
-            streams: Streams::new(clock, links.accepting.as_ref().map(|_| links.host)),
+            streams: Streams::new(clock, links.accepting.as_ref().map(|_| links.host), links.seal.clone()),
             links,
             members_shown: None,
             subscribers: Subscribers::default(),
@@ -190,9 +193,9 @@ impl Supervisor {
         let mut cut = FencedMessages::default();
         while let Some(output) = self.next_output() {
             match output {
-                Output::Transmit { to } => {
+                Output::Transmit { to, receiver } => {
                     outgoing.bytes.extend_from_slice(&self.buffer);
-                    outgoing.datagrams.push((to, self.buffer.len()));
+                    outgoing.datagrams.push((to, receiver, self.buffer.len()));
                 }
                 Output::Open { stream, to } => self.streams.open(stream, to, context.address()),
                 Output::Frame { stream } => self.streams.frame(stream, &self.buffer),
@@ -253,6 +256,13 @@ impl Supervisor {
         self.follow_leave(context);
         self.set_timer(context);
         self.set_log_timer(context);
+    }
+
+    /// Adds the ids of the keys to what this node publishes of itself.
+    fn add_keys(&self, metadata: &mut Metadata) {
+        if let Some(seal) = &self.links.seal {
+            metadata.insert(SEAL_KEY.to_owned(), seal.published());
+        }
     }
 
     /// Passes a shard's new owner on to the requests.
@@ -358,6 +368,9 @@ impl Supervisor {
         let version = self.engine.members_version();
         if self.members_shown != Some(version) {
             self.view.set_members(self.engine.members());
+            if let Some(seal) = &self.links.seal {
+                seal.set_members(self.engine.members());
+            }
             if let Some(requests) = &self.links.requests {
                 requests.post(ToRequests::Members(self.engine.members().cloned().collect()));
             }
@@ -733,11 +746,18 @@ impl Handler<Request> for Supervisor {
                 self.recorder = Some(recorder);
                 self.engine.handle(self.clock.now(), Input::Record);
             }
-            Request::SetMetadata(metadata, answer) => {
+            Request::SetMetadata(mut metadata, answer) => {
+                self.add_keys(&mut metadata);
                 let checked = self.engine.check_metadata(&metadata);
                 self.engine.handle(self.clock.now(), Input::SetMetadata(metadata));
                 self.drive(context);
                 let _ = answer.send(checked); // Its caller may have stopped waiting.
+            }
+            Request::PublishKeys => {
+                let mut metadata = self.engine.metadata().cloned().unwrap_or_default();
+                self.add_keys(&mut metadata);
+                self.engine.handle(self.clock.now(), Input::SetMetadata(metadata));
+                self.drive(context);
             }
             Request::SetInterval(interval, answer) => {
                 let checked = self.engine.check_interval(interval);

@@ -45,6 +45,7 @@ use crate::node::start::{NodeError, Started};
 use crate::node::supervise_error::SuperviseError;
 use crate::requests::Route;
 use crate::requests::remote::{RemoteAddr, To};
+use crate::seal::{MemberSeal, Removal, SealCounts, SealError};
 use crate::spans::{PropagatorIsSet, TracePropagator};
 use crate::transport::{Transport, UdpTransport};
 use crate::view::node_view::View;
@@ -508,6 +509,32 @@ impl Node {
     /// [`METADATA_BYTES_MAX`](heartbeat_core::member::METADATA_BYTES_MAX); nothing changes then.
     pub async fn set_metadata(&self, metadata: Metadata) -> Result<(), ConfigError> {
         ask(&self.inner.supervisor, |answer| Request::SetMetadata(metadata, answer)).await.unwrap_or(Ok(()))
+    }
+
+    /// How each member that is alive and this node can understand each other: with which key it
+    /// seals, and whether it can open what this node sends. Empty without `[cluster.seal]`.
+    pub fn seals(&self) -> Vec<MemberSeal> {
+        self.inner.seal.as_ref().map_or_else(Vec::new, |seal| seal.members())
+    }
+
+    /// How many datagrams were sealed, opened and refused; all zero without `[cluster.seal]`.
+    pub fn seal_counts(&self) -> SealCounts {
+        self.inner.seal.as_ref().map_or_else(SealCounts::default, |seal| seal.counts())
+    }
+
+    /// Reads the keys of `[cluster.seal]` again, which also happens by itself within a second after
+    /// one of their files changes. Returns whether they have changed. It reads files, so it may
+    /// take as long as they do.
+    ///
+    /// # Errors
+    /// [`SealError`] if a key cannot be used: the former ones stay. [`SealError::InUse`] if a key
+    /// was taken away that members still need: the node opens with it until they do not, or until
+    /// this is called with [`Removal::Force`]. The other changes are taken.
+    pub fn reload_keys(&self, removal: Removal) -> Result<bool, SealError> {
+        let Some(seal) = &self.inner.seal else { return Ok(false) };
+        let reloaded = seal.reload(removal);
+        self.inner.supervisor.do_send(Request::PublishKeys);
+        reloaded
     }
 
     /// Records the heartbeats of other nodes from now on into `folder`, which is made if there is

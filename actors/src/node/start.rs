@@ -15,20 +15,23 @@ use actix::{Actor, Addr, Context};
 use actix_rt::Arbiter;
 use futures_util::FutureExt;
 use heartbeat_core::config::ClusterConfig;
-use heartbeat_core::member::name_hash;
-use heartbeat_core::{Config, ConfigError, Engine, Identity, NodeId};
+use heartbeat_core::member::{ProcessId, name_hash};
+use heartbeat_core::{Config, ConfigError, Engine, Generation, Identity, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::authority::AuthorityError;
 use crate::clock::Clock;
+use crate::control::input::Request;
 use crate::control::receiver::Receiver;
+use crate::control::sealing::Sealing;
 use crate::control::sender::NodeSender;
 use crate::control::stream::accept;
 use crate::control::supervisor::{Links, Supervisor};
 use crate::requests::driver::Me;
 use crate::requests::{self, RequestsLink};
+use crate::seal::{SealError, SealShared};
 use crate::spans::Propagator;
 use crate::thread::ThreadSource;
 use crate::transport::Transport;
@@ -56,6 +59,8 @@ pub enum NodeError {
     Thread(io::Error),
     /// The authority over shards cannot be opened.
     Authority(AuthorityError),
+    /// The keys of `[cluster.seal]` cannot be used.
+    Seal(SealError),
     /// The HTTP server of `[http]` cannot be started; its address and the error.
     Http(SocketAddr, io::Error),
 }
@@ -75,6 +80,7 @@ impl fmt::Display for NodeError {
                 write!(f, "cluster.listen {address} cannot be bound ({error}); use an address of this host")
             }
             NodeError::Authority(error) => error.fmt(f),
+            NodeError::Seal(error) => error.fmt(f),
             NodeError::Http(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
@@ -93,6 +99,7 @@ impl std::error::Error for NodeError {
             NodeError::NoSystem => None,
             NodeError::Config(error) => Some(error),
             NodeError::Authority(error) => Some(error),
+            NodeError::Seal(error) => Some(error),
             NodeError::Bind(_, error) | NodeError::Http(_, error) | NodeError::Thread(error) => Some(error),
         }
     }
@@ -101,6 +108,12 @@ impl std::error::Error for NodeError {
 impl From<AuthorityError> for NodeError {
     fn from(error: AuthorityError) -> NodeError {
         NodeError::Authority(error)
+    }
+}
+
+impl From<SealError> for NodeError {
+    fn from(error: SealError) -> NodeError {
+        NodeError::Seal(error)
     }
 }
 
@@ -119,6 +132,8 @@ pub(crate) struct Started {
     pub(crate) cells: Arc<Cells>,
     /// The requests to and from other nodes, if there is a cluster.
     pub(crate) requests: Option<Arc<RequestsLink>>,
+    /// What seals the traffic between nodes; `None` if it is plain.
+    pub(crate) seal: Option<Arc<SealShared>>,
     /// The address that the node publishes, if there is a cluster.
     pub(crate) address: Option<SocketAddr>,
     #[cfg(feature = "http")]
@@ -132,6 +147,7 @@ struct Actors {
     receiver: Addr<Receiver>,
     address: Option<SocketAddr>,
     requests: Option<Arc<RequestsLink>>,
+    seal: Option<Arc<SealShared>>,
 }
 
 /// The parts of a node that exist before its actors run.
@@ -186,6 +202,7 @@ impl Parts {
             view,
             cells,
             requests: actors.requests,
+            seal: actors.seal,
             address: actors.address,
             #[cfg(feature = "http")]
             receiver: actors.receiver,
@@ -258,6 +275,8 @@ fn start_actors(
         #[cfg(feature = "testkit")]
         ThreadSource::SimulatedThread => generation.0,
     };
+    let seal = open_seal(&config, identity.generation)?;
+    let sealing = Sealing::new(seal.as_ref(), config.membership.members_max)?;
     // Without a cluster every shard runs here, and no authority is asked.
     let authority = match &config.cluster {
         Some(_) => crate::authority::open(&config, generation)?,
@@ -266,7 +285,7 @@ fn start_actors(
     let requests = match (&config.cluster, &listener) {
         (Some(cluster), Some(_)) => {
             let (node, name) = (NodeId::of(&cluster.node), name_hash(&cluster.name) as u32);
-            let me = Me { node, generation, cluster: name, host, clock, doors };
+            let me = Me { node, generation, cluster: name, host, seal: seal.clone(), clock, doors };
             Some(requests::start(config.requests.clone(), me).map_err(NodeError::Thread)?)
         }
         (Some(_), None) | (None, _) => None,
@@ -274,25 +293,50 @@ fn start_actors(
     let engine = Engine::new(config, identity, seed, clock.now())?;
     let context = Context::new();
     let supervisor = actix::AsyncContext::address(&context);
-    let sender = transport.clone().map(|transport| start_vital(thread_source, NodeSender { transport }));
+    let sender = transport
+        .clone()
+        .map(|transport| start_vital(thread_source, NodeSender { transport, sealing: sealing.clone() }));
     let accepting = listener.map(|listener| {
-        let accept = accept(clock, listener, supervisor.clone(), requests.clone());
+        let accept = accept(clock, listener, supervisor.clone(), requests.clone(), seal.clone());
         spawn_vital(thread_source, "accept", accept)
     });
-    let receiver = start_vital(thread_source, Receiver::new(clock, supervisor.clone(), transport));
+    let receiver = start_vital(thread_source, Receiver::new(clock, supervisor.clone(), transport, sealing));
     #[cfg(feature = "http")]
     let probed = receiver.clone();
-    let links =
-        Links { receiver, sender, accepting, host, is_leaving, node_lease, requests: requests.clone(), authority };
+    let links = Links {
+        receiver,
+        sender,
+        accepting,
+        host,
+        seal: seal.clone(),
+        is_leaving,
+        node_lease,
+        requests: requests.clone(),
+        authority,
+    };
     let actor = Supervisor::new(clock, thread_source, engine, view, cells, links);
     spawn_vital(thread_source, type_name::<Supervisor>(), context.into_future(actor));
+    if let Some(seal) = &seal {
+        supervisor.do_send(Request::PublishKeys);
+        let publisher = supervisor.clone();
+        seal.follow_files(move || publisher.do_send(Request::PublishKeys)).map_err(NodeError::Thread)?;
+    }
     Ok(Actors {
         supervisor,
         #[cfg(feature = "http")]
         receiver: probed,
         address,
         requests,
+        seal,
     })
+}
+
+/// Reads the keys that the traffic between nodes is sealed with, if the config has any.
+fn open_seal(config: &Config, generation: Generation) -> Result<Option<Arc<SealShared>>, SealError> {
+    let Some(cluster) = &config.cluster else { return Ok(None) };
+    let Some(seal) = &cluster.seal else { return Ok(None) };
+    let me = ProcessId { node: NodeId::of(&cluster.node), generation };
+    SealShared::open(seal, me).map(|shared| Some(Arc::new(shared)))
 }
 
 /// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of

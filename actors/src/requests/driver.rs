@@ -22,7 +22,6 @@ use heartbeat_core::requests::{
     ServedId, Target, TraceContext,
 };
 use heartbeat_core::{Generation, Instant, Interruption, Member, NodeId, Status};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -30,6 +29,8 @@ use crate::lock::lock;
 use crate::requests::answering::Answering;
 use crate::requests::socket::{Line, Socket};
 use crate::requests::{Door, FIRST_SENT, Pending, Route, ToRequests};
+use crate::seal::{OpenHalf, SealShared};
+use crate::transport::{Connection, Halves};
 use crate::worker::envelope::Carried;
 use crate::worker::worker_door::{Serving, WorkerDoors};
 
@@ -48,6 +49,8 @@ pub(crate) struct Me {
     pub(crate) cluster: u32,
     /// Where its connections come from.
     pub(crate) host: IpAddr,
+    /// What seals its connections; `None` if they are plain.
+    pub(crate) seal: Option<Arc<SealShared>>,
     pub(crate) clock: Clock,
     /// The workers that accept messages of other nodes.
     pub(crate) doors: Arc<WorkerDoors>,
@@ -75,6 +78,7 @@ pub(super) enum Job {
     Accept {
         connection: ConnectionId,
         stream: std::net::TcpStream,
+        halves: Halves,
     },
     Connect {
         connection: ConnectionId,
@@ -158,6 +162,7 @@ struct Inbox {
 pub(crate) struct Driver {
     /// Where the connections of this node come from.
     pub(super) host: IpAddr,
+    pub(super) seal: Option<Arc<SealShared>>,
     clock: Clock,
     /// The groups of this node that take requests, by the hash of their name.
     doors: DashMap<u64, Arc<dyn Door>>,
@@ -190,6 +195,7 @@ impl Driver {
         };
         Driver {
             host: me.host,
+            seal: me.seal,
             clock: me.clock,
             doors: DashMap::new(),
             worker_doors: me.doors,
@@ -315,14 +321,23 @@ impl Driver {
     }
 
     /// A connection is there, which this node has opened or accepted.
-    pub(super) fn add_socket(&self, connection: ConnectionId, stream: TcpStream, input: Input) -> Arc<Line> {
+    pub(super) fn add_socket(
+        &self,
+        connection: ConnectionId,
+        Connection { stream, halves }: Connection,
+        input: Input,
+    ) -> (Arc<Line>, Option<OpenHalf>) {
+        let (seal, open) = halves.map_or((None, None), |halves| {
+            let (seal, open) = *halves;
+            (Some(seal), Some(open))
+        });
         let mut state = self.lock();
-        let socket = Socket::new(stream);
+        let socket = Socket::new(stream, seal);
         let line = socket.line.clone();
         state.sockets.insert(connection, socket);
         self.handle(&mut state, input, None);
         drop(self.write_all(state));
-        line
+        (line, open)
     }
 
     /// Whether a connection waits until it can be written to, and whether it is to be closed then;
@@ -513,10 +528,10 @@ impl Driver {
                 state.jobs.push_back(Job::SendOn { id, own: Own { pending, route }, key });
             }
             // A stream needs the runtime of the requests thread.
-            ToRequests::Accepted(stream) => {
+            ToRequests::Accepted(stream, halves) => {
                 let connection = ConnectionId(state.next_accepted);
                 state.next_accepted += 2;
-                state.jobs.push_back(Job::Accept { connection, stream });
+                state.jobs.push_back(Job::Accept { connection, stream, halves });
             }
             ToRequests::Members(members) => self.set_members(state, members),
             ToRequests::End => self.has_ended.store(true, Ordering::Release),

@@ -28,6 +28,7 @@ pub(crate) use self::door::{Door, OneDoor, ShardDoor, ShardHere};
 use self::driver::{Driver, Own};
 pub(crate) use self::route::{Pending, Route};
 pub(crate) use self::thread::start;
+use crate::transport::Halves;
 
 /// A message that may travel between nodes.
 ///
@@ -84,7 +85,7 @@ pub(crate) enum ToRequests {
     /// A message that a worker of this node had in its queue when its shard moved away.
     SendOn { id: RequestId, pending: Arc<dyn Pending>, route: Arc<Route>, key: Option<Arc<[u8]>> },
     /// Another node has connected for requests.
-    Accepted(std::net::TcpStream),
+    Accepted(std::net::TcpStream, Halves),
     /// The members as the view has them now.
     Members(Vec<Member>),
     /// The node has left.

@@ -191,7 +191,8 @@ impl Route {
                 route.end();
                 pending.settle(Outcome::Refused(Refusal::Leaving), &route);
             }
-            Some(ToRequests::Input(_) | ToRequests::Accepted(_) | ToRequests::Members(_) | ToRequests::End) | None => {}
+            Some(ToRequests::Input(_) | ToRequests::Accepted(..) | ToRequests::Members(_) | ToRequests::End) | None => {
+            }
         }
     }
 

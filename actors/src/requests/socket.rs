@@ -11,6 +11,8 @@ use heartbeat_core::requests::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::seal::SealHalf;
+
 /// Bytes that are read at once: a few small messages.
 pub(crate) const READ_BYTES_MIN: usize = 4 << 10;
 
@@ -19,6 +21,9 @@ pub(crate) const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Small pieces are joined up to this size.
 const JOIN_BYTES: usize = 16 << 10;
+
+/// Plain bytes that are sealed before they are written.
+const SEAL_BYTES_MAX: usize = 256 << 10;
 
 /// Pieces that are written at once.
 const PIECES_MAX: usize = 16;
@@ -45,12 +50,12 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream) -> Socket {
+    pub(crate) fn new(stream: TcpStream, seal: Option<SealHalf>) -> Socket {
         // Small messages must not wait for others; an error means that the other side is gone.
         let _ = stream.set_nodelay(true);
         Socket {
             line: Arc::new(Line { stream, changed: Notify::new() }),
-            waiting: Pieces::default(),
+            waiting: Pieces { seal, ..Pieces::default() },
             is_writing: false,
             is_blocked: false,
             is_closing: false,
@@ -74,9 +79,10 @@ impl Socket {
     /// A writer has written a part of what it took, or all of it; `rest` is what is left.
     pub(crate) fn end_write(&mut self, mut rest: Pieces) {
         self.is_writing = false;
-        if !rest.is_empty() {
-            rest.append(std::mem::take(&mut self.waiting));
-            self.waiting = rest;
+        let is_blocked = !rest.is_empty();
+        rest.append(std::mem::take(&mut self.waiting));
+        self.waiting = rest;
+        if is_blocked {
             self.is_blocked = true;
             self.line.changed.notify_one();
         }
@@ -115,11 +121,25 @@ pub(crate) struct Pieces {
     pieces: VecDeque<Piece>,
     /// How many bytes of the first one are written.
     offset: usize,
+    /// What seals them, if the connection is sealed.
+    seal: Option<SealHalf>,
+    /// Bytes that were taken out of the pieces and sealed.
+    sealed: Sealed,
+}
+
+/// Bytes that are sealed, and not all written.
+#[derive(Default)]
+struct Sealed {
+    bytes: Vec<u8>,
+    /// How many of them are written.
+    written: usize,
+    /// How many plain bytes they hold.
+    plain: usize,
 }
 
 impl Pieces {
     fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.pieces.is_empty() && self.sealed.bytes.is_empty()
     }
 
     fn push(&mut self, bytes: Bytes) {
@@ -137,12 +157,27 @@ impl Pieces {
         self.pieces.extend(later.pieces);
     }
 
-    /// Writes what the system takes now. Returns how many bytes that was.
+    /// Writes what the system takes now. Returns how many bytes of the pieces that was. Bytes that
+    /// are sealed together count when the last of them is written.
     ///
     /// # Errors
     /// The connection is broken.
     pub(crate) fn write_to(&mut self, line: &Line) -> io::Result<usize> {
         let mut written = 0;
+        while self.seal.is_some() && !self.is_empty() {
+            self.seal_next();
+            let rest = &self.sealed.bytes[self.sealed.written..];
+            match line.stream.try_write(rest) {
+                Ok(count) if count == rest.len() => {
+                    written += self.sealed.plain;
+                    (self.sealed.written, self.sealed.plain) = (0, 0);
+                    self.sealed.bytes.clear();
+                }
+                Ok(count) => self.sealed.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(written),
+                Err(error) => return Err(error),
+            }
+        }
         while !self.is_empty() {
             let count = match self.write_once(line) {
                 Ok(count) => count,
@@ -153,6 +188,20 @@ impl Pieces {
             self.take(count);
         }
         Ok(written)
+    }
+
+    /// Seals the next bytes, if all that were sealed are written.
+    fn seal_next(&mut self) {
+        let Some(seal) = &mut self.seal else { return };
+        while self.sealed.written == 0
+            && self.sealed.plain < SEAL_BYTES_MAX
+            && let Some(first) = self.pieces.pop_front()
+        {
+            let plain = &first.bytes()[self.offset..];
+            self.offset = 0;
+            self.sealed.plain += plain.len();
+            seal.seal(plain, &mut self.sealed.bytes);
+        }
     }
 
     fn write_once(&self, line: &Line) -> io::Result<usize> {

@@ -16,7 +16,8 @@ use crate::requests::RequestsLink;
 use crate::requests::answering::Answering;
 use crate::requests::driver::{Delivery, Driver, Job, Me};
 use crate::requests::socket::{Line, READ_BYTES_MAX, READ_BYTES_MIN};
-use crate::transport;
+use crate::seal::{OpenHalf, StreamPurpose};
+use crate::transport::{Connection, Halves};
 
 /// How long connecting may take.
 const CONNECT_FOR: Duration = Duration::from_secs(3);
@@ -122,7 +123,7 @@ fn run_jobs(driver: &Arc<Driver>) {
         let mut delivered = Vec::new();
         for job in jobs {
             match job {
-                Job::Accept { connection, stream } => accept(driver, connection, stream),
+                Job::Accept { connection, stream, halves } => accept(driver, connection, stream, halves),
                 Job::Connect { connection, to } => spawn(driver, connect(driver.clone(), connection, to)),
                 Job::Deliver { served, delivery } => deliver(driver, served, &delivery, &mut delivered),
                 Job::SendOn { id, own, key } => {
@@ -158,19 +159,21 @@ fn deliver(
     delivered.push((served, driver.deliver(delivery).map(|serving| Answering::start(driver.clone(), served, serving))));
 }
 
-fn accept(driver: &Arc<Driver>, connection: ConnectionId, stream: std::net::TcpStream) {
+fn accept(driver: &Arc<Driver>, connection: ConnectionId, stream: std::net::TcpStream, halves: Halves) {
     let Ok(from) = stream.peer_addr() else { return };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let line = driver.add_socket(connection, stream, Input::Accepted { connection, from: from.ip() });
-    spawn(driver, tend(driver.clone(), connection, line));
+    let accepted = Connection { stream, halves };
+    let (line, open) = driver.add_socket(connection, accepted, Input::Accepted { connection, from: from.ip() });
+    spawn(driver, tend(driver.clone(), connection, line, open));
 }
 
 async fn connect(driver: Arc<Driver>, connection: ConnectionId, to: SocketAddr) {
-    match tokio::time::timeout(CONNECT_FOR, transport::connect(driver.host, to)).await {
-        Ok(Ok(stream)) => {
-            let line = driver.add_socket(connection, stream, Input::Connected { connection });
+    let connecting = Connection::open(driver.host, to, StreamPurpose::Requests, driver.seal.as_ref());
+    match tokio::time::timeout(CONNECT_FOR, connecting).await {
+        Ok(Ok(connected)) => {
+            let (line, open) = driver.add_socket(connection, connected, Input::Connected { connection });
             run_jobs(&driver);
-            tend(driver, connection, line).await;
+            tend(driver.clone(), connection, line, open).await;
         }
         Ok(Err(_)) | Err(_) => {
             driver.handle_now(Input::Ended { connection });
@@ -196,7 +199,7 @@ async fn keep_time(driver: Arc<Driver>) {
 }
 
 /// Reads a connection until it ends, and goes on writing when the system takes bytes again.
-async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>) {
+async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>, mut open: Option<OpenHalf>) {
     let (mut buffer, mut size) = (BytesMut::new(), READ_BYTES_MIN);
     loop {
         let Some((is_blocked, is_closing)) = driver.wait_of(connection) else { return };
@@ -225,7 +228,18 @@ async fn tend(driver: Arc<Driver>, connection: ConnectionId, line: Arc<Line>) {
                     // Large messages are read in few pieces, and small ones take little space.
                     size = if count >= size { size * 4 } else { (count * 2).next_power_of_two() };
                     size = size.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
-                    driver.handle_now(Input::Read { connection, bytes: buffer.split().freeze() });
+                    let bytes = match &mut open {
+                        None => buffer.split(),
+                        Some(open) => {
+                            open.unread().unsplit(buffer.split());
+                            let mut plain = BytesMut::new();
+                            if open.open(&mut plain).is_err() {
+                                break;
+                            }
+                            plain
+                        }
+                    };
+                    driver.handle_now(Input::Read { connection, bytes: bytes.freeze() });
                     run_jobs(&driver);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -388,6 +388,9 @@ fn check_seal(seal: &SealConfig, metadata: &Metadata) -> Result<(), ConfigError>
             return contradiction(format!("key {place} of cluster.seal.keys is there twice; leave one of them out"));
         }
     }
+    let mut with_keys = metadata.clone();
+    with_keys.insert(SEAL_KEY.to_owned(), vec!["0000"; SEAL_KEYS_MAX].join(","));
+    check_metadata("cluster.metadata, with the ids of the keys,", &with_keys)?;
     if metadata.contains_key(SEAL_KEY) {
         return contradiction(format!(
             "cluster.metadata has {SEAL_KEY:?}, under which a node publishes its keys; use another name"

@@ -254,6 +254,11 @@ impl Cluster {
     }
 
     /// Publishes this metadata, which [`Cluster::check_metadata`] has accepted.
+    /// What this node publishes of itself.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.peers.me.metadata
+    }
+
     pub(crate) fn set_metadata(&mut self, metadata: Metadata, ctx: &mut Ctx) {
         OwnProfile::set_metadata(metadata, &mut self.peers, ctx);
     }
