@@ -19,7 +19,7 @@ use crate::{header, member};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Where the attacker sends from.
-const ATTACKER: &str = "192.0.2.66:7100";
+pub(crate) const ATTACKER: &str = "192.0.2.66:7100";
 
 /// A number that an attacker would try: small, near a true one, near an end, or any.
 fn number(random: &mut Random, near: u64, most: u64) -> u64 {
@@ -161,7 +161,7 @@ fn body(random: &mut Random, members: &[Member]) -> Body<'static> {
 }
 
 /// A datagram with random fields.
-fn forged(random: &mut Random, members: &[Member]) -> Vec<u8> {
+pub(crate) fn forged(random: &mut Random, members: &[Member]) -> Vec<u8> {
     let sender = subject(random, members);
     let generation = number(random, sender.generation.0, wire::TIME_MAX);
     let clock = number(random, 10_000, wire::TIME_MAX - generation);
@@ -184,7 +184,7 @@ fn forged(random: &mut Random, members: &[Member]) -> Vec<u8> {
 }
 
 /// What every node believes, and what runs where, but for what changes by itself.
-fn beliefs(world: &World) -> String {
+pub(crate) fn beliefs(world: &World) -> String {
     let mut text = String::new();
     for place in world.running() {
         let engine = world.engine(place).unwrap();
@@ -220,7 +220,7 @@ fn clocks_ahead(world: &mut World, places: usize) -> Vec<i64> {
 }
 
 /// Whether an event says that something is amiss, or that something changed.
-fn is_change(event: &Event) -> bool {
+pub(crate) fn is_change(event: &Event) -> bool {
     !matches!(event, Event::JoinRefused { .. } | Event::RefusedBy { .. })
 }
 
@@ -261,7 +261,7 @@ fn harm(seed: u64) -> Option<String> {
 }
 
 /// How many worlds are tried: `HEARTBEAT_FORGED_WORLDS`, else a few hundred.
-fn worlds() -> u64 {
+pub(crate) fn worlds() -> u64 {
     std::env::var("HEARTBEAT_FORGED_WORLDS").map_or(300, |count| count.parse().expect("a number of worlds"))
 }
 

@@ -28,6 +28,7 @@ mod replay;
 mod requests;
 mod restart;
 mod scenarios;
+mod sealed;
 mod settings;
 mod supervision;
 mod sweep;

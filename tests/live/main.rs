@@ -20,6 +20,7 @@ mod node;
 mod note;
 mod pieces;
 mod requests;
+mod seal;
 mod shards;
 mod streams;
 mod subscribe;
@@ -147,6 +148,13 @@ impl Events {
     /// The next update.
     async fn next(&mut self) -> Update {
         tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("no update comes").expect("the node is gone")
+    }
+
+    /// Takes the events that have come so far.
+    fn take(&mut self) -> Vec<Event> {
+        let updates = std::iter::from_fn(|| self.0.try_recv().ok());
+        let event = |update| if let Update::Event(event) = update { Some(event) } else { None };
+        updates.filter_map(event).collect()
     }
 
     /// Waits for an event that `wanted` picks something from.

@@ -15,7 +15,7 @@ use crate::{PATIENCE, live, seeds};
 const COUNT: u32 = 16;
 
 /// Handled messages since its start, and the node it runs on.
-struct Echo {
+pub(crate) struct Echo {
     node: &'static str,
 }
 
@@ -26,7 +26,7 @@ impl Actor for Echo {
 /// Asks for the name of the node, and for the payload back.
 #[derive(Message, Serialize, Deserialize, Clone)]
 #[rtype(result = "(String, Vec<u8>)")]
-struct Say(Vec<u8>);
+pub(crate) struct Say(pub(crate) Vec<u8>);
 
 impl RemoteMessage for Say {
     const NAME: &str = "live.say";
@@ -90,6 +90,11 @@ impl Handler<Unknown> for Echo {
 }
 
 async fn start(name: &'static str, first: Option<&Node>) -> (Node, Shards<Echo>) {
+    start_with(name, first, "").await
+}
+
+/// Starts a node with more lines at the end of its config.
+pub(crate) async fn start_with(name: &'static str, first: Option<&Node>, more: &str) -> (Node, Shards<Echo>) {
     let config = format!(
         "interval = '100ms'
          timeout = '2s'
@@ -99,7 +104,7 @@ async fn start(name: &'static str, first: Option<&Node>) -> (Node, Shards<Echo>)
          role = 'worker'
          mode = 'random'
          listen = '127.0.0.1:0'
-         seeds = {}",
+         seeds = {}\n{more}",
         seeds(first)
     );
     let node = Node::start(Config::from_toml(&config).unwrap()).await.unwrap();
@@ -108,12 +113,12 @@ async fn start(name: &'static str, first: Option<&Node>) -> (Node, Shards<Echo>)
 }
 
 /// One key for each shard.
-fn keys(shards: &Shards<Echo>) -> Vec<String> {
+pub(crate) fn keys(shards: &Shards<Echo>) -> Vec<String> {
     let key = |index| (0..).map(|n| format!("key {n}")).find(|key| shards.shard_of(key) == index).unwrap();
     (0..COUNT).map(key).collect()
 }
 
-async fn all_up(groups: &[&Shards<Echo>]) {
+pub(crate) async fn all_up(groups: &[&Shards<Echo>]) {
     for shards in groups {
         tokio::time::timeout(PATIENCE, shards.until_up()).await.unwrap().unwrap();
     }

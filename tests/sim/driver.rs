@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use heartbeat_core::member::ProcessId;
 use heartbeat_core::wire::HEADERS_BYTES;
 use heartbeat_core::{Engine, Event, Input, Output, Report, StreamId};
 
@@ -13,6 +14,9 @@ use crate::world::World;
 
 /// What a stopped process keeps of what it is sent: about what a socket's buffer holds.
 pub(crate) const BACKLOG_MAX: usize = 2_000;
+
+/// Datagrams of which a recording is kept.
+const RECORDINGS_MAX: usize = 20_000;
 
 /// Buffers of datagrams that arrived, kept for those to come; the others are given back.
 pub(crate) const SPARE_MAX: usize = 4_096;
@@ -58,7 +62,7 @@ impl World {
     pub(crate) fn act(&mut self, place: NodeIndex, output: Output, buffer: &[u8]) {
         let life = self.nodes[place].life;
         match output {
-            Output::Transmit { to } => self.transmit(place, to, buffer),
+            Output::Transmit { to, receiver } => self.transmit(place, to, receiver, buffer),
             Output::Open { stream, to } => self.open(place, stream, self.at_address(to)),
             Output::Frame { stream } => self.frame(place, stream, buffer),
             Output::Shut { stream } => self.shut(place, stream),
@@ -130,7 +134,20 @@ impl World {
         }
     }
 
-    pub(crate) fn transmit(&mut self, from: NodeIndex, to: SocketAddr, bytes: &[u8]) {
+    fn transmit(&mut self, from: NodeIndex, to: SocketAddr, receiver: Option<ProcessId>, bytes: &[u8]) {
+        let seal = self.nodes[from].process.as_mut().and_then(|process| process.seal.as_mut());
+        let Some(seal) = seal else { return self.send(from, to, bytes) };
+        let mut forms = Vec::new();
+        seal.seal(receiver, bytes, |form| forms.push(form.to_vec()));
+        for form in forms {
+            if self.recordings.len() < RECORDINGS_MAX {
+                self.recordings.push((to, self.nodes[from].address, form.clone()));
+            }
+            self.send(from, to, &form);
+        }
+    }
+
+    fn send(&mut self, from: NodeIndex, to: SocketAddr, bytes: &[u8]) {
         self.sent = (self.sent.0 + 1, self.sent.1 + (bytes.len() + HEADERS_BYTES) as u64);
         let Some(place) = self.at_address(to) else {
             if self.lost.len() < BACKLOG_MAX {

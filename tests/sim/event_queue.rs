@@ -187,6 +187,9 @@ impl World {
                 let batch = Arc::make_mut(&mut self.batch);
                 batch.clear();
                 batch.push(from, &bytes);
+                if let Some(seal) = &mut process.seal {
+                    batch.open_each(|_, bytes| seal.open(bytes).ok());
+                }
                 self.handle_input(place, Input::from(self.batch.clone()));
                 if self.spare.len() < SPARE_MAX {
                     self.spare.push(bytes);

@@ -31,6 +31,7 @@ pub mod world;
 
 pub use fault::Fault;
 pub use network::{Network, NodeIndex};
+pub use node::seal_of;
 pub use shape::Shape;
 pub use world::{GROUP, SHARDS, World};
 

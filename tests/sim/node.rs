@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use heartbeat_actors::seal::{Key, Keyring, Seal};
+use heartbeat_core::member::{NodeId, ProcessId};
 use heartbeat_core::{
     ArbiterId, Engine, Generation, Identity, Input, Instant, Member, Output, Random, Supervise, WorkerId,
 };
@@ -41,6 +43,8 @@ pub(crate) struct Node {
 
 pub(crate) struct Process {
     pub(crate) engine: Engine,
+    /// What seals its datagrams, in a world that has a key.
+    pub(crate) seal: Option<Seal>,
     /// What passes its engine, where it is recorded.
     pub(crate) record: Option<Record>,
     /// The answers to what the engine asked of its threads, for when it is drained.
@@ -133,9 +137,11 @@ impl World {
         let (seed, now) = (self.random.next_u64(), self.clock(place));
         let identity = Identity { generation, address };
         let record = (self.shape.recorded == Some(place)).then(|| Record::new(&config, &identity, seed, now));
+        let me = ProcessId { node: NodeId::of(&self.nodes[place].name), generation };
         let engine = Engine::new(config, identity, seed, now).expect("the config is valid");
         self.nodes[place].process = Some(Process {
             engine,
+            seal: self.shape.sealed.then(|| seal_of(me)),
             record,
             inspections: VecDeque::new(),
             paused: false,
@@ -222,4 +228,11 @@ pub(crate) fn shards(arbiters: u32) -> Input {
 /// The generation of a process that is started at this time of the world.
 pub(crate) fn generation_at(at: u64) -> Generation {
     Generation(WALL_START_MS + at / 1_000_000)
+}
+
+/// The seal of a process that has the key of all simulated worlds.
+pub fn seal_of(process: ProcessId) -> Seal {
+    let key = Key::from_hex(&"0123456789abcdef".repeat(4)).expect("these are 64 hexadecimal digits");
+    let ring = Keyring::new([key]).expect("one key is not there twice");
+    Seal::new(process, ring, false, 1_024, process.generation.0)
 }

@@ -34,6 +34,8 @@ pub struct Shape {
     pub late: bool,
     /// Whether clients on all nodes send requests to the shards.
     pub requests: bool,
+    /// Whether the traffic between nodes is sealed, and kept as an attacker would record it.
+    pub sealed: bool,
     /// The node whose inputs and outputs are recorded, if one is.
     pub recorded: Option<NodeIndex>,
 }
@@ -50,6 +52,7 @@ impl Shape {
             weighted: false,
             late: false,
             requests: false,
+            sealed: false,
             recorded: None,
         }
     }
@@ -71,6 +74,7 @@ impl Shape {
             weighted: false,
             late: false,
             requests: false,
+            sealed: false,
             recorded: None,
         }
     }

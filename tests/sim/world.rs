@@ -70,6 +70,8 @@ pub struct World {
     pub(crate) batch: Arc<Batch>,
     /// The records of processes that have ended.
     pub(crate) records: Vec<Record>,
+    /// Sealed datagrams as they left, each with where it went to and came from.
+    pub(crate) recordings: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Datagrams to addresses without a node.
     pub(crate) lost: Vec<(SocketAddr, Vec<u8>)>,
     pub(crate) log: Vec<String>,
@@ -125,6 +127,7 @@ impl World {
             spare: Vec::new(),
             batch: Arc::default(),
             records: Vec::new(),
+            recordings: Vec::new(),
             lost: Vec::new(),
             log: Vec::new(),
             events: Vec::new(),
@@ -243,6 +246,11 @@ impl World {
     /// Hands a node a datagram as if it had come from `from`.
     pub fn inject(&mut self, to: NodeIndex, from: SocketAddr, bytes: Vec<u8>) {
         self.handle(Item::Datagram { to, from, bytes });
+    }
+
+    /// Sealed datagrams as they left, each with where it went to and came from.
+    pub fn recordings(&self) -> &[(SocketAddr, SocketAddr, Vec<u8>)] {
+        &self.recordings
     }
 
     /// The address of a node.
