@@ -18,19 +18,22 @@ use std::time::Duration;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use heartbeat_actors::seal::Seal;
 use heartbeat_core::config::DetectorConfig;
 use heartbeat_core::detection::monitor::{Monitor, ReceivedHeartbeat, WatchId};
 use heartbeat_core::detection::qos::Contender;
 use heartbeat_core::detection::{AnyDetector, Arrival, Budget, Detector, Fixed, Phi};
 use heartbeat_core::input::BATCH_MAX;
-use heartbeat_core::member::{Target, WorkerId, name_hash};
+use heartbeat_core::member::{ProcessId, Target, WorkerId, name_hash};
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{
     Batch, Config, Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, NodeId, Output, Profile,
     Random, Weight,
 };
+
 use heartbeat_tests::links::Link;
+use heartbeat_tests::seal_of;
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -241,6 +244,10 @@ fn monitor_budget_batch_order(bencher: Bencher<'_, '_>, targets: u32) {
 struct Cluster {
     engine: Engine,
     members: Vec<(SocketAddr, Header)>,
+    /// The seal of the monitor, and those of the members, where traffic is sealed.
+    seals: Option<(Seal, Vec<Seal>)>,
+    /// Whether answers are sealed, too.
+    seals_answers: bool,
     buffer: Vec<u8>,
 }
 
@@ -251,7 +258,8 @@ impl Cluster {
                     seeds = ['10.0.0.1:7100']";
         let identity = Identity { generation: Generation(1), address };
         let engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, Instant::ZERO).unwrap();
-        let mut cluster = Cluster { engine, members: Vec::new(), buffer: Vec::new() };
+        let mut cluster =
+            Cluster { engine, members: Vec::new(), seals: None, seals_answers: false, buffer: Vec::new() };
         let mut bytes = Vec::new();
         for index in 0..count {
             let name = format!("node-{index}");
@@ -278,7 +286,12 @@ impl Cluster {
         let mut sent = 0;
         while let Some(output) = self.engine.poll_output(&mut self.buffer) {
             match output {
-                Output::Transmit { .. } => sent += 1,
+                Output::Transmit { receiver, .. } => {
+                    sent += 1;
+                    if let Some((seal, _)) = self.seals.as_mut().filter(|_| self.seals_answers) {
+                        seal.seal(receiver, &self.buffer, |sealed| assert!(sealed.len() > self.buffer.len()));
+                    }
+                }
                 // A pause or a verdict would mean that something else is measured than is said.
                 Output::Event(event) => assert!(matches!(event, Event::Joined { .. }), "{event:?}"),
                 _ => {}
@@ -289,22 +302,35 @@ impl Cluster {
 
     /// The encoded heartbeats of all nodes in one slot, in the batches in which a driver finds
     /// them.
-    fn heartbeats(&self, slot: u64) -> Vec<Arc<Batch>> {
+    fn heartbeats(&mut self, slot: u64) -> Vec<Arc<Batch>> {
         let heartbeat = heartbeat(slot);
+        let monitor = monitor();
         let mut bytes = Vec::new();
-        let mut encode = |members: &[(SocketAddr, Header)]| {
-            let mut batch = Batch::default();
-            for &(address, header) in members {
-                wire::encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
-                batch.push(address, &bytes);
+        let mut batches = Vec::new();
+        for (index, &(address, header)) in self.members.iter().enumerate() {
+            if index % BATCH_MAX == 0 {
+                batches.push(Batch::default());
             }
-            Arc::new(batch)
-        };
-        self.members.chunks(BATCH_MAX).map(&mut encode).collect()
+            let batch = batches.last_mut().unwrap();
+            wire::encode(&mut bytes, header, &Body::Heartbeat(heartbeat));
+            match &mut self.seals {
+                Some((_, seals)) => seals[index].seal(Some(monitor), &bytes, |sealed| batch.push(address, sealed)),
+                None => batch.push(address, &bytes),
+            }
+        }
+        batches.into_iter().map(Arc::new).collect()
+    }
+
+    /// Seals the traffic from now on.
+    fn sealed(mut self, seals_answers: bool) -> Cluster {
+        let seals = self.members.iter().map(|(_, header)| seal_of(header.sender())).collect();
+        self.seals = Some((seal_of(monitor()), seals));
+        self.seals_answers = seals_answers;
+        self
     }
 
     /// One second: batches spread over it, each drained, and the engine's timeouts in between.
-    fn one_second(&mut self, slot: u64, batches: &[Arc<Batch>]) {
+    fn one_second(&mut self, slot: u64, batches: &mut [Arc<Batch>]) {
         let pause = SECOND / (self.members.len() / BATCH_MAX + 1) as u32;
         let mut now = Instant::ZERO + SECOND * slot as u32;
         let mut sent = 0;
@@ -312,6 +338,9 @@ impl Cluster {
             while let Some(due) = self.engine.poll_timeout().filter(|&due| due <= now) {
                 self.engine.handle(due, Input::Timeout);
                 sent += self.drain();
+            }
+            if let Some((seal, _)) = &mut self.seals {
+                Arc::make_mut(batch).open_each(|_, bytes| seal.open(bytes).ok());
             }
             self.engine.handle(now, Input::from(batch.clone()));
             sent += self.drain();
@@ -327,7 +356,7 @@ fn bench_cluster(bencher: Bencher<'_, '_>, cluster: Cluster) {
         .counter(ItemsCount::new(count))
         .with_inputs(|| {
             slot += 1;
-            (slot, cluster.borrow().heartbeats(slot))
+            (slot, cluster.borrow_mut().heartbeats(slot))
         })
         .bench_local_refs(|(slot, batches)| cluster.borrow_mut().one_second(*slot, batches));
 }
@@ -336,6 +365,23 @@ fn bench_cluster(bencher: Bencher<'_, '_>, cluster: Cluster) {
 #[divan::bench(args = targets(&[100, 1_000]), sample_count = 100, sample_size = 1)]
 fn engine_heartbeats(bencher: Bencher<'_, '_>, members: u32) {
     bench_cluster(bencher, Cluster::new(members));
+}
+
+/// The same, each of them sealed.
+#[divan::bench(args = targets(&[100, 1_000]), sample_count = 100, sample_size = 1)]
+fn engine_heartbeats_sealed(bencher: Bencher<'_, '_>, members: u32) {
+    bench_cluster(bencher, Cluster::new(members).sealed(false));
+}
+
+/// The same, with sealed answers, too.
+#[divan::bench(args = targets(&[100, 1_000]), sample_count = 100, sample_size = 1)]
+fn engine_heartbeats_and_answers_sealed(bencher: Bencher<'_, '_>, members: u32) {
+    bench_cluster(bencher, Cluster::new(members).sealed(true));
+}
+
+/// The process of the monitor.
+fn monitor() -> ProcessId {
+    ProcessId { node: NodeId::of("m"), generation: Generation(1) }
 }
 
 // ---- wire --------------------------------------------------------------------------------------

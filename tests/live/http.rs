@@ -593,12 +593,12 @@ impl Process {
         self.child.id()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
     /// Waits for its end; the code is that of a shell if a signal ended it.
-    async fn code(&mut self) -> i32 {
+    pub(crate) async fn code(&mut self) -> i32 {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -21,6 +21,7 @@ mod note;
 mod pieces;
 mod requests;
 mod seal;
+mod seal_steps;
 mod shards;
 mod streams;
 mod subscribe;

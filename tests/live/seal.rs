@@ -10,7 +10,7 @@ use crate::requests::{Say, all_up, keys, start_with};
 use crate::{Events, PATIENCE, live};
 
 /// The digits of a key.
-fn key(digit: char) -> String {
+pub(crate) fn key(digit: char) -> String {
     String::from(digit).repeat(64)
 }
 
@@ -61,20 +61,20 @@ fn sealed_nodes_answer_each_other_and_no_other_node() {
 }
 
 /// A file with a key, in a folder of its own.
-struct KeyFile(PathBuf);
+pub(crate) struct KeyFile(PathBuf);
 
 impl KeyFile {
-    fn new(name: &str) -> KeyFile {
+    pub(crate) fn new(name: &str) -> KeyFile {
         let folder = std::env::temp_dir().join(format!("heartbeat-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         KeyFile(folder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         format!("file:{}", self.0.join(name).display())
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.0.join(name), text).unwrap();
     }
 }

@@ -10,11 +10,12 @@ use actix_web::web::{self, Data, Path, ServiceConfig};
 use heartbeat_core::member::LOCAL_NAME;
 use heartbeat_core::{Counting, Epoch, GroupFigures, Member, Strategy};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::control::input::{Question, Request, ask};
 use crate::http::events::Shown;
 use crate::http::{Door, access};
+use crate::seal::{KeyId, MemberSeal};
 use crate::view::peer_status::PeerStatus;
 use crate::view::{GroupView, WorkerState};
 
@@ -85,6 +86,7 @@ async fn members(door: Data<Door>) -> HttpResponse {
         "cluster": door.config.cluster.as_ref().map(|cluster| &cluster.name),
         "is_joined": door.view.is_joined(),
         "health": peers.map(|peers| peers.health),
+        "seals": door.seals(),
         "members": members,
     }))
 }
@@ -99,6 +101,18 @@ async fn member(door: Data<Door>, name: Path<String>) -> HttpResponse {
             let error = format!("no member is called {:?}; /members lists them all", *name);
             HttpResponse::NotFound().json(json!({ "error": error }))
         }
+    }
+}
+
+impl Door {
+    /// How each member that is alive and this node can understand each other; null without a seal.
+    fn seals(&self) -> Value {
+        let Some(seal) = &self.seal else { return Value::Null };
+        let shown = seal.members().into_iter().map(|MemberSeal { name, keys, used, can_open }| {
+            let keys: Vec<String> = keys.iter().map(KeyId::to_string).collect();
+            json!({ "name": name, "keys": keys, "used": used.map(|key| key.to_string()), "can_open": can_open })
+        });
+        json!({ "keys": seal.published(), "accept_plain": seal.accepts_plain(), "members": shown.collect::<Vec<_>>() })
     }
 }
 

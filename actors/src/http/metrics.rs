@@ -32,6 +32,7 @@ use crate::control::input::{Question, Request};
 use crate::http::json::{STATES, state_index, unavailable};
 use crate::http::{Door, access};
 use crate::lock::lock;
+use crate::seal::{MemberSeal, SealCounts, SealShared};
 use crate::thread::ThreadHandle;
 use crate::view::link_status::LinkStatus;
 use crate::view::peer_status::PeerStatus;
@@ -238,6 +239,9 @@ fn families(door: &Door, asked: Asked) -> Vec<Family> {
         if let Some(counters) = asked.counters {
             add_datagrams(&mut gathered, counters);
         }
+        if let Some(seal) = &door.seal {
+            add_seal(&mut gathered, seal);
+        }
         if let Some(peers) = asked.peers {
             add_peers(&mut gathered, &peers);
         }
@@ -438,6 +442,46 @@ fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
     ];
     let results = results.map(|(result, count)| (label("result", result), count as f64));
     gathered.counters("datagrams_received", "Datagrams and frames received, by result", results.into_iter());
+}
+
+fn add_seal(gathered: &mut Gathered, seal: &SealShared) {
+    let SealCounts {
+        sealed,
+        opened,
+        plain_taken,
+        plain_refused,
+        unknown_key,
+        forged,
+        replayed,
+        stale,
+        unaddressed,
+        malformed,
+        exhausted,
+    } = seal.counts();
+    gathered.counter("seal_sealed", "Datagrams sealed", sealed);
+    gathered.counter("seal_opened", "Datagrams that opened, plain ones that are accepted included", opened);
+    gathered.counter("seal_plain_taken", "Plain datagrams taken, because accept_plain is set", plain_taken);
+    let reasons = [
+        ("plain", plain_refused),
+        ("unknown_key", unknown_key),
+        ("forged", forged),
+        ("replayed", replayed),
+        ("stale", stale),
+        ("unaddressed", unaddressed),
+        ("malformed", malformed),
+    ];
+    let reasons = reasons.map(|(reason, count)| (label("reason", reason), count as f64));
+    gathered.counters("seal_refused", "Datagrams that are not believed, by reason", reasons.into_iter());
+    gathered.counter("seal_exhausted", "Datagrams not sent, because the counter of this process is used up", exhausted);
+    let (mut by_key, mut without) = (BTreeMap::<String, u32>::new(), 0_u32);
+    for MemberSeal { used, can_open, .. } in seal.members() {
+        *by_key.entry(used.map_or("none".to_owned(), |key| key.to_string())).or_default() += 1;
+        without += u32::from(!can_open);
+    }
+    // A member has one key at a time, and a node takes four: the labels are few.
+    let by_key = by_key.into_iter().map(|(key, count)| (vec![("key", Label(key.into()))], f64::from(count)));
+    gathered.gauges("seal_members", "Live members by the key of their newest datagram", by_key);
+    gathered.gauge("seal_members_without_key", "Live members that have none of this node's keys", without);
 }
 
 fn add_peers(gathered: &mut Gathered, peers: &PeerStatus) {

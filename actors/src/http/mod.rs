@@ -78,6 +78,7 @@ use crate::control::supervisor::Supervisor;
 use crate::http::events::Readers;
 use crate::http::pulse::Pulse;
 use crate::requests::RequestsLink;
+use crate::seal::SealShared;
 use crate::view::node_view::View;
 use crate::worker::slot::Control;
 
@@ -114,6 +115,8 @@ pub(crate) struct Door {
     control: Arc<Control>,
     supervisor: Addr<Supervisor>,
     requests: Option<Arc<RequestsLink>>,
+    /// What seals the traffic between nodes; `None` if it is plain.
+    seal: Option<Arc<SealShared>>,
     pulse: Pulse,
     readers: Readers,
     /// Whether each worker was up once.
@@ -129,6 +132,7 @@ impl Door {
         supervisor: Addr<Supervisor>,
         receiver: Addr<Receiver>,
         requests: Option<Arc<RequestsLink>>,
+        seal: Option<Arc<SealShared>>,
     ) -> Door {
         let (clock, pulse) = (control.clock, Pulse::new(receiver, config.timeout));
         Door {
@@ -139,6 +143,7 @@ impl Door {
             control,
             supervisor,
             requests,
+            seal,
             pulse,
             readers: Readers::default(),
             has_started: AtomicBool::new(false),

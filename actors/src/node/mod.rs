@@ -162,6 +162,7 @@ impl Node {
             started.supervisor.clone(),
             started.receiver.clone(),
             started.requests.clone(),
+            started.seal.clone(),
         ));
         Node {
             inner: Arc::new(Inner {

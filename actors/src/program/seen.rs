@@ -20,7 +20,30 @@ pub(crate) struct Members {
     /// Local health: 0 is well, 8 the worst. `None` if its control thread did not answer.
     #[serde(default)]
     pub(crate) health: Option<u8>,
+    /// How it and the members can understand each other; `None` if traffic is plain.
+    #[serde(default)]
+    pub(crate) seals: Option<Seals>,
     pub(crate) members: Vec<Member>,
+}
+
+/// The keys of the node and of its members.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Seals {
+    /// Its ids, the preferred one first.
+    pub(crate) keys: String,
+    pub(crate) accept_plain: bool,
+    pub(crate) members: Vec<MemberSeal>,
+}
+
+/// The keys of a member.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct MemberSeal {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<String>,
+    /// The key of its newest datagram to the node; `None` if that was plain.
+    pub(crate) used: Option<String>,
+    /// Whether it has a key that the node has, too.
+    pub(crate) can_open: bool,
 }
 
 /// A member as the node sees it.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::door::{AskError, Door, Order};
-use crate::seen::{Group, Health, Members, Worker};
+use crate::seen::{Group, Health, Members, Seals, Worker};
 use crate::text::{Tone, coloured, count, safe, short_type, time};
 use crate::{Access, Failure, text};
 
@@ -102,6 +102,9 @@ impl Status {
             line(name, &text);
         }
         line("members", &self.members_line(colour));
+        if let Some(seals) = &self.members.seals {
+            line("seal", &seal_line(seals, colour));
+        }
         let sums = sums(&self.groups.by_state());
         let workers: u64 = self.groups.by_state().values().fold(0, |sum, count| sum.saturating_add(*count));
         line("workers", &format!("{workers}{}, in {}", after_colon(&sums), count(self.groups.size(), "group")));
@@ -130,6 +133,26 @@ impl Status {
     }
 }
 
+/// The keys, how many members use each, and which members have none of them.
+fn seal_line(seals: &Seals, colour: bool) -> String {
+    let mut by_key = std::collections::BTreeMap::new();
+    for member in &seals.members {
+        *by_key.entry(member.used.as_deref().unwrap_or("plain or silent")).or_insert(0_u64) += 1;
+    }
+    let used: Vec<String> = by_key.iter().map(|(key, count)| format!("{count} with {}", safe(key))).collect();
+    let mut line = format!("keys {}; members{}", safe(&seals.keys), after_colon(&used.join(", ")));
+    let cut_off: Vec<String> =
+        seals.members.iter().filter(|member| !member.can_open).map(|member| safe(&member.name)).collect();
+    if !cut_off.is_empty() {
+        let text = format!("no common key: {}", cut_off.join(", "));
+        line += &format!("; {}", coloured(&text, Tone::Bad, colour));
+    }
+    if seals.accept_plain {
+        line += &format!("; {}", coloured("plain traffic is accepted", Tone::Doubtful, colour));
+    }
+    line
+}
+
 fn after_colon(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(": {text}") }
 }
@@ -149,6 +172,9 @@ mod tests {
     fn status() -> Status {
         let member = |name: &str, status: &str| serde_json::json!({ "name": name, "status": status });
         let members = serde_json::json!({ "node": "node\u{1b}[31m", "cluster": "orders", "is_joined": true,
+            "seals": { "keys": "4f44,10a3", "accept_plain": true, "members": [
+                { "name": "b", "keys": ["4f44"], "used": "4f44", "can_open": true },
+                { "name": "c", "keys": ["ffff"], "used": null, "can_open": false }] },
             "members": [member("a", "alive"), member("b", "suspect"), member("c", "alive")] });
         let groups = serde_json::json!({ "name": null, "is_running": true, "workers": { "up": 2, "given_up": 1 } });
         let live = Health::read(true, "ok     supervisor: receiver and supervisor answer\n").unwrap();
@@ -183,6 +209,7 @@ mod tests {
   live     yes
   ready    no   groups: these groups do not run: \"mail\"
   members  3: 2 alive, 1 suspect
+  seal     keys 4f44,10a3; members: 1 with 4f44, 1 with plain or silent; no common key: c; plain traffic is accepted
   workers  3: 2 up, 1 given up, in 0 groups
   busy     import\\n in Load for 12.3 s
   queue    mail: 50 of 50 messages
