@@ -85,6 +85,7 @@ async fn members(door: Data<Door>) -> HttpResponse {
         "cluster": door.config.cluster.as_ref().map(|cluster| &cluster.name),
         "is_joined": door.view.is_joined(),
         "health": peers.map(|peers| peers.health),
+        "wire": door.view.wire_version(),
         "members": members,
     }))
 }
