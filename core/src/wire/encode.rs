@@ -255,8 +255,10 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
     if is_extensible {
         let WireVersions { min, max } = member.wire_versions;
         let versions = [VERSIONS_PART, 2, min, max];
+        let is_published = member.wire_versions != WireVersions::UNPUBLISHED;
+        let versions = if is_published { &versions[..] } else { &[] };
         buffer.push((versions.len() + member.extension.len()) as u8);
-        buffer.extend_from_slice(&versions);
+        buffer.extend_from_slice(versions);
         buffer.extend_from_slice(&member.extension);
     }
 }

@@ -44,7 +44,7 @@ class Member:
         self.cluster = name_hash(cluster) & 0xFFFFFFFF
         self.generation = int(time.time() * 1000)
         pairs = [("wire", f"{versions[0]}-{versions[1]}")] if versions != (3, 3) else []
-        self.pair, self.part = pairs, [(1, bytes(versions))]
+        self.pair, self.part = pairs, [(1, bytes(versions))] if pairs else []
         self.me = {
             "status": "alive",
             "id": name_hash(name),
@@ -101,7 +101,7 @@ class Member:
             others = [pair for pair in profile["pairs"] if pair[0] != "wire"]
             unknown = [part for part in profile["extension"] if part[0] != 1]
             pair = [("wire", f"{low}-{high}")] if (low, high) != (3, 3) else []
-            part = [(1, bytes((low, high)))] + unknown
+            part = ([(1, bytes((low, high)))] if pair else []) + unknown
         else:
             others, pair, part = row["profile"]["pairs"], self.pair, self.part
         changes = {"pairs": others, "extension": part} if version >= 4 else {"pairs": others + pair, "extension": []}
