@@ -36,17 +36,21 @@
 //! | which member is responsible for a key | [`Node::owner`], [`shard`](crate::shard) |
 //! | which nodes watch this node, and how well is it | [`Node::neighbourhood`] |
 //! | how much traffic is there | [`Node::counters`] |
+//! | in which version of the wire format, and which member holds it back | [`View::wire_version`] |
 //! | how regular are the links | [`Node::record`], [`trace`] |
 //!
 //! [`View::members`]: crate::View::members
 //! [`View::member`]: crate::View::member
+//! [`View::wire_version`]: crate::View::wire_version
 //! [`Node::owner`]: crate::Node::owner
 //! [`Node::neighbourhood`]: crate::Node::neighbourhood
 //! [`Node::counters`]: crate::Node::counters
 //! [`Node::record`]: crate::Node::record
 
 pub use heartbeat_core::detection::trace;
-pub use heartbeat_core::member::{Declined, LOCAL_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, ShardGroup, WEIGHT_KEY};
+pub use heartbeat_core::member::{
+    CommonVersion, Declined, LOCAL_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, ShardGroup, WEIGHT_KEY, WireVersions,
+};
 pub use heartbeat_core::{Counters, Incarnation, Member, Metadata, NodeId, Profile, Role, Status, Weight};
 
 pub use crate::view::peer_status::PeerStatus;

@@ -3,6 +3,7 @@
 //! Decoding and counting are one step, so no datagram is dropped without being counted. What a
 //! datagram of another cluster means is not decided here.
 
+use crate::member::WireVersions;
 use crate::wire::{self, Datagram, DecodeError, Header};
 
 /// Datagrams by what became of them; for `/metrics` and for users who wonder where datagrams go.
@@ -14,8 +15,10 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams and frames that were not ours or not well-formed.
     pub malformed: u64,
-    /// Datagrams and frames of another version of the wire format.
+    /// Datagrams and frames of a version of the wire format that this node cannot use.
     pub wrong_version: u64,
+    /// Datagrams and frames of a kind that this release does not know. A later release sent them.
+    pub unknown_kind: u64,
     /// Datagrams and frames of another cluster.
     pub wrong_cluster: u64,
     /// Heartbeats sent to observers.
@@ -43,8 +46,14 @@ pub(crate) enum Received<'a> {
 impl Counters {
     /// Decodes a datagram and counts it.
     #[inline]
-    pub(crate) fn decode<'a>(&mut self, bytes: &'a [u8], is_ours: impl FnOnce(Header) -> bool) -> Received<'a> {
+    pub(crate) fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        versions: WireVersions,
+        is_ours: impl FnOnce(Header) -> bool,
+    ) -> Received<'a> {
         let counter = match wire::decode(bytes) {
+            Ok(datagram) if !versions.contains(datagram.version()) => &mut self.wrong_version,
             Ok(datagram) if is_ours(datagram.header) => {
                 self.received += 1;
                 return Received::Ours(datagram);
@@ -54,6 +63,7 @@ impl Counters {
                 return Received::Foreign(datagram);
             }
             Err(DecodeError::Version(_)) => &mut self.wrong_version,
+            Err(DecodeError::UnknownKind(_)) => &mut self.unknown_kind,
             Err(
                 DecodeError::NotOurs
                 | DecodeError::Oversized(_)
@@ -71,7 +81,7 @@ impl Counters {
 mod tests {
     use super::*;
     use crate::member::{Generation, NodeId, name_hash};
-    use crate::wire::Body;
+    use crate::wire::{Body, VERSION_MAX, VERSION_MIN};
 
     fn datagram(cluster: &str) -> Vec<u8> {
         let cluster = name_hash(cluster) as u32;
@@ -85,7 +95,8 @@ mod tests {
     #[track_caller]
     fn check(bytes: &[u8], expected: Counters) {
         let mut counters = Counters::default();
-        let received = counters.decode(bytes, |header| header.cluster == name_hash("ours") as u32);
+        let versions = WireVersions { min: VERSION_MIN, max: VERSION_MAX };
+        let received = counters.decode(bytes, versions, |header| header.cluster == name_hash("ours") as u32);
         assert_eq!(counters, expected);
         assert_eq!(matches!(received, Received::Ours(_)), expected.received == 1);
         assert_eq!(matches!(received, Received::Foreign(_)), expected.wrong_cluster == 1);
@@ -107,5 +118,26 @@ mod tests {
         let mut other = datagram("ours");
         other[2] ^= 0x40; // The version follows the two bytes that say whose datagram it is.
         check(&other, Counters { wrong_version: 1, ..Counters::default() });
+    }
+
+    #[test]
+    fn a_version_out_of_the_own_range_is_counted_apart() {
+        let mut counters = Counters::default();
+        let mut later = datagram("ours");
+        later[2] = VERSION_MAX;
+        for (range, received, wrong_version) in [((VERSION_MIN, VERSION_MIN), 0, 1), ((VERSION_MIN, VERSION_MAX), 1, 1)]
+        {
+            counters.decode(&later, WireVersions { min: range.0, max: range.1 }, |_| true);
+            assert_eq!(counters, Counters { received, wrong_version, ..Counters::default() });
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_counted_apart_where_there_may_be_any() {
+        let mut later = datagram("ours");
+        later[3] = 200;
+        check(&later, Counters { malformed: 1, ..Counters::default() });
+        later[2] = VERSION_MAX;
+        check(&later, Counters { unknown_kind: 1, ..Counters::default() });
     }
 }

@@ -226,6 +226,12 @@ impl Engine {
         self.cluster.as_ref().map_or(0, |cluster| cluster.table().version())
     }
 
+    /// The version of the wire format in which this node sends to members; `None` without a
+    /// cluster.
+    pub fn wire_version(&self) -> Option<u8> {
+        self.cluster.as_ref().map(Cluster::wire_version)
+    }
+
     /// Ids of those who watch this node, former observers included; none without a cluster.
     pub fn observers(&self) -> impl Iterator<Item = NodeId> {
         self.cluster.iter().flat_map(Cluster::observers)
@@ -618,9 +624,13 @@ impl Engine {
     /// Decodes and counts a datagram; none if it is not of our cluster.
     fn decode<'b>(&mut self, from: SocketAddr, bytes: &'b [u8]) -> Option<wire::Datagram<'b>> {
         let cluster = self.cluster.as_mut()?;
-        match self.counters.decode(bytes, |header| cluster.is_own_cluster(header)) {
-            Received::Ours(datagram) => return Some(datagram),
+        match self.counters.decode(bytes, cluster.wire_versions(), |header| cluster.is_own_cluster(header)) {
+            Received::Ours(datagram) => {
+                cluster.note_version(from, datagram.version());
+                return Some(datagram);
+            }
             Received::Foreign(datagram) if !self.leaving.is_begun() => {
+                cluster.note_version(from, datagram.version());
                 cluster.handle_foreign(from, &datagram, &mut self.ctx);
             }
             Received::Foreign(_) | Received::Unreadable => {}

@@ -389,6 +389,25 @@ pub enum Event {
         /// Why, with the offending value.
         reason: Arc<str>,
     },
+    /// All members can use a higher version of the wire format than before, and this node sends in
+    /// it. The last member that could not has ended.
+    WireVersionRaised {
+        /// The version before.
+        from: u8,
+        /// The version now.
+        to: u8,
+    },
+    /// A member cannot use the version of the wire format that the others used. This node sends in
+    /// a lower one, which all can use. Nothing else changes. Upgrade the members that hold the
+    /// version back.
+    WireVersionLowered {
+        /// The version before.
+        from: u8,
+        /// The version now.
+        to: u8,
+        /// The names of the members that can use no higher one.
+        held_back_by: Arc<[Arc<str>]>,
+    },
     /// Too few of the members that count answer this node (`ownership.quorum`). It has given up its
     /// shards, declares no member dead for silence, and admits no new member. Check the network,
     /// and whether half of the nodes are gone.
@@ -710,6 +729,8 @@ impl Event {
             Event::ClockSkewed { .. } => "clock_skewed",
             Event::RefusedBy { .. } => "refused_by",
             Event::JoinRefused { .. } => "join_refused",
+            Event::WireVersionRaised { .. } => "wire_version_raised",
+            Event::WireVersionLowered { .. } => "wire_version_lowered",
             Event::QuorumLost { .. } => "quorum_lost",
             Event::QuorumGained { .. } => "quorum_gained",
             Event::AuthorityLost { .. } => "authority_lost",

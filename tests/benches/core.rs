@@ -465,7 +465,15 @@ struct SerdeEntry<'a> {
 
 fn serde_header(kind: u8) -> SerdeHeader {
     let Header { cluster, from, generation, clock } = header(NodeId::of("node-1"));
-    SerdeHeader { magic: *b"HB", version: wire::VERSION, kind, cluster, from: from.0, generation: generation.0, clock }
+    SerdeHeader {
+        magic: *b"HB",
+        version: wire::VERSION_MIN,
+        kind,
+        cluster,
+        from: from.0,
+        generation: generation.0,
+        clock,
+    }
 }
 
 fn serde_heartbeat() -> SerdeHeartbeat {

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartbeat_core::member::{Declined, name_hash};
+use heartbeat_core::member::{Declined, WireVersions, name_hash};
 use heartbeat_core::wire::{
-    Ack, Body, DATAGRAM_BYTES_MAX, Datagram, Echo, Header, Heartbeat, Observers, Part, Refused, Row, Rows, decode,
-    encode, encode_join, push_rumour,
+    Ack, Body, DATAGRAM_BYTES_MAX, Datagram, Echo, Header, Heartbeat, Observers, Part, Refused, Row, Rows, VERSION_MAX,
+    VERSION_MIN, decode, encode, encode_in, encode_join, push_rumour,
 };
 use heartbeat_core::{Epoch, Generation, Incarnation, Member, NodeId, Profile, ShardGroup, Status};
 
@@ -33,6 +33,8 @@ fn member(name: &str, status: Status) -> Member {
             ShardGroup { declined, ..ShardGroup::new(7, 512) },
             ShardGroup { declined: blocks, ..ShardGroup::new(8, 512) },
         ],
+        wire_versions: WireVersions { min: VERSION_MIN, max: VERSION_MAX },
+        extension: [9, 2, 1, 2, 200, 0].into(),
         revision: 300,
         ..Profile::new(name, "10.0.0.9:7100".parse().unwrap())
     };
@@ -77,9 +79,10 @@ pub(crate) fn samples(header: Header) -> Vec<Vec<u8>> {
         Body::Refused(Refused { reason: 2, value: 1_000 }),
     ];
     let mut samples = Vec::new();
-    for body in &bodies {
+    let both = [VERSION_MIN, VERSION_MAX];
+    for (version, body) in both.into_iter().flat_map(|version| bodies.iter().map(move |body| (version, body))) {
         let mut bytes = Vec::new();
-        encode(&mut bytes, header, body);
+        encode_in(version, &mut bytes, header, body);
         samples.push(bytes.clone());
         let count_at = bytes.len() - 1;
         assert!(push_rumour(&mut bytes, count_at, &member("d", Status::Alive), true));
@@ -123,7 +126,7 @@ fn rumours(datagram: &Datagram<'_>) -> Vec<(bool, Member)> {
 fn check(bytes: &[u8]) {
     let Ok(datagram) = decode(bytes) else { return };
     let mut again = Vec::new();
-    encode(&mut again, datagram.header, &datagram.body);
+    encode_in(datagram.version(), &mut again, datagram.header, &datagram.body);
     let count_at = again.len() - 1;
     for (is_whole, member) in rumours(&datagram) {
         assert!(push_rumour(&mut again, count_at, &member, is_whole), "what came in one datagram fits one");

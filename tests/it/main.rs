@@ -13,6 +13,7 @@ mod edges;
 mod events;
 mod extremes;
 mod forged;
+mod golden;
 mod guard;
 mod handover;
 mod hostile;
@@ -33,6 +34,7 @@ mod settings;
 mod supervision;
 mod sweep;
 mod tidy;
+mod versions;
 mod wire;
 
 use std::time::Duration;

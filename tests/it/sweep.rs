@@ -1,7 +1,7 @@
 //! Many seeds: harm, healing, recovery, under the checker. A failure prints the seed and the
 //! command that replays it.
 
-use heartbeat_tests::{Shape, schedule};
+use heartbeat_tests::{Releases, Shape, schedule};
 
 #[track_caller]
 fn check(seeds: std::ops::Range<u64>, nodes: usize) {
@@ -44,6 +44,12 @@ fn worlds_of_many_without_a_centre_keep_their_promises() {
 #[test]
 fn worlds_of_three_monitors_keep_their_promises() {
     check_in(32_000..32_600, Shape::central(3, 5));
+}
+
+#[test]
+fn worlds_of_two_releases_keep_their_promises() {
+    check_in(33_000..33_400, Shape { releases: Releases::Mixed, ..Shape::decentralised(6) });
+    check_in(34_000..34_100, Shape { releases: Releases::Mixed, ..Shape::central(3, 5) });
 }
 
 /// Seeds that once found a fault, with the monitors and nodes of their worlds; each says which.

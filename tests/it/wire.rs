@@ -33,7 +33,7 @@ fn garbage_is_counted_by_kind_and_changes_nothing() {
         inject(&mut world, &bytes);
     }
     inject(&mut world, &vec![b'H'; DATAGRAM_BYTES_MAX + 1]);
-    inject(&mut world, b"HB\x04\x00 of a later version");
+    inject(&mut world, b"HB\x05\x00 of a later version");
     let mut bytes = Vec::new();
     encode(&mut bytes, header("another cluster", "node-1"), &Body::Introduce);
     inject(&mut world, &bytes);

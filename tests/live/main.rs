@@ -26,6 +26,7 @@ mod shards;
 mod streams;
 mod subscribe;
 mod transport;
+mod upgrade;
 mod worker;
 
 use std::future::Future;

@@ -4,8 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::note::{Note, SHARDS, Tally};
 use crate::{PATIENCE, live, seeds};
 
 /// Senders, each with one request under way at a time.
-const SENDERS: u64 = 8;
+pub(crate) const SENDERS: u64 = 8;
 
 fn config(node: &str, first: Option<&Node>) -> String {
     // A death by silence takes long, so that a busy machine causes none; the end of a process is
@@ -39,41 +41,49 @@ fn config(node: &str, first: Option<&Node>) -> String {
 }
 
 /// The numbers of the requests that were handled, by the process that did.
-type Noted = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
+pub(crate) type Noted = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
 
 /// A node in a process of its own. Dropping it kills it.
-struct Process {
+pub(crate) struct Process {
     child: Child,
+    /// The events that it has printed.
+    pub(crate) said: Arc<Mutex<Vec<Value>>>,
     reader: Option<JoinHandle<()>>,
     path: std::path::PathBuf,
 }
 
 impl Process {
     fn start(name: &'static str, first: &Node, noted: &Noted) -> Process {
-        let path = std::env::temp_dir().join(format!("heartbeat-moves-{}-{name}.toml", std::process::id()));
-        std::fs::write(&path, config(name, Some(first))).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
-            .arg(&path)
-            .arg("tally")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Process::start_with(Path::new(env!("CARGO_BIN_EXE_node")), &config(name, Some(first)), name, noted)
+    }
+
+    /// Starts this program with this config.
+    pub(crate) fn start_with(program: &Path, config: &str, name: &'static str, noted: &Noted) -> Process {
+        // A process may start under the name of one whose config is still there.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("heartbeat-moves-{}-{name}-{number}.toml", std::process::id()));
+        std::fs::write(&path, config).unwrap();
+        let mut child =
+            Command::new(program).arg(&path).arg("tally").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let noted = noted.clone();
+        let (noted, said) = (noted.clone(), Arc::<Mutex<Vec<Value>>>::default());
+        let events = said.clone();
         let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
                 if let Some(number) = value["noted"].as_u64() {
                     noted.lock().unwrap().entry(name.to_owned()).or_default().push(number);
+                } else {
+                    events.lock().unwrap().push(value);
                 }
             }
         });
-        Process { child, reader: Some(reader), path }
+        Process { child, said, reader: Some(reader), path }
     }
 
     /// Asks it to leave, by the end of its input. It is not waited for.
-    fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         drop(self.child.stdin.take());
     }
 
@@ -83,7 +93,7 @@ impl Process {
     }
 
     /// Waits until it has ended and all its lines are read.
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.leave();
         self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
@@ -100,17 +110,17 @@ impl Drop for Process {
 
 /// What is done to the processes meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Phase {
+pub(crate) enum Phase {
     Graceful,
     Killed,
     Over,
 }
 
 /// What became of each request, with the phase in which it ended.
-type Ended = Rc<RefCell<Vec<(u64, Phase, Result<u64, SendError>)>>>;
+pub(crate) type Ended = Rc<RefCell<Vec<(u64, Phase, Result<u64, SendError>)>>>;
 
 /// Sends requests one after the other until the phases are over.
-async fn send(sender: u64, shards: Shards<Tally>, phase: Rc<Cell<Phase>>, ended: Ended) {
+pub(crate) async fn send(sender: u64, shards: Shards<Tally>, phase: Rc<Cell<Phase>>, ended: Ended) {
     let mut number = sender;
     while phase.get() < Phase::Over {
         let answer = shards.send(format!("key {}", number % 997), Note(number)).within(PATIENCE).await;
@@ -122,7 +132,7 @@ async fn send(sender: u64, shards: Shards<Tally>, phase: Rc<Cell<Phase>>, ended:
 
 /// Waits until these members, and no other ones, own shards by this node's view, and each of the
 /// shards answers.
-async fn settled(node: &Node, shards: &Shards<Tally>, expected: &[&str]) {
+pub(crate) async fn settled(node: &Node, shards: &Shards<Tally>, expected: &[&str]) {
     let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
     let owners = || -> Option<BTreeSet<String>> {
         (0..SHARDS).map(|index| node.view().owner("tally", index).map(|(_, owner)| owner.to_string())).collect()
@@ -138,7 +148,7 @@ async fn settled(node: &Node, shards: &Shards<Tally>, expected: &[&str]) {
 }
 
 /// No number twice; all that were acknowledged, and none that was refused.
-fn check(ended: &[(u64, Phase, Result<u64, SendError>)], noted: &BTreeMap<String, Vec<u64>>) {
+pub(crate) fn check(ended: &[(u64, Phase, Result<u64, SendError>)], noted: &BTreeMap<String, Vec<u64>>) {
     let mut handled = BTreeSet::new();
     for (process, numbers) in noted {
         for number in numbers {

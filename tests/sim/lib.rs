@@ -32,7 +32,7 @@ pub mod world;
 pub use fault::Fault;
 pub use network::{Network, NodeIndex};
 pub use node::seal_of;
-pub use shape::Shape;
+pub use shape::{Releases, Shape};
 pub use world::{GROUP, SHARDS, World};
 
 /// The chapter of the book on tests, whose Rust code `cargo test` compiles and runs.

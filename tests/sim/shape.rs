@@ -38,6 +38,19 @@ pub struct Shape {
     pub sealed: bool,
     /// The node whose inputs and outputs are recorded, if one is.
     pub recorded: Option<NodeIndex>,
+    /// Which releases the nodes run at first.
+    pub releases: Releases,
+}
+
+/// Which releases the nodes of a world run. The former one knows the lowest wire version alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Releases {
+    /// All run this one.
+    This,
+    /// All run the former one.
+    Former,
+    /// Every second node runs the former one.
+    Mixed,
 }
 
 impl Shape {
@@ -54,6 +67,7 @@ impl Shape {
             requests: false,
             sealed: false,
             recorded: None,
+            releases: Releases::This,
         }
     }
 
@@ -76,6 +90,7 @@ impl Shape {
             requests: false,
             sealed: false,
             recorded: None,
+            releases: Releases::This,
         }
     }
 }
@@ -98,6 +113,7 @@ impl World {
             listen: address,
             seeds: (0..seeds).map(|seed| self.nodes[seed].address.to_string()).collect(),
             metadata: self.metadata_of(place),
+            wire_version_max: self.wire_version_max.get(&place).copied().unwrap_or(self.table.wire_version_max),
             ..self.table.clone()
         });
         config

@@ -4,12 +4,13 @@
 //! wake-up to the next, ties are broken in the order of their creation, and all chance comes from
 //! the seed. So a run is the same to the byte on every machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::config::ClusterConfig;
+use heartbeat_core::wire::VERSION_MIN;
 use heartbeat_core::{Batch, Config, Engine, Event, NodeId, Random, WorkerId};
 
 use crate::authority::Authority;
@@ -20,7 +21,7 @@ use crate::network::{Network, NodeIndex};
 use crate::node::Node;
 use crate::record::Record;
 use crate::requests::Traffic;
-use crate::shape::{Shape, cluster_table};
+use crate::shape::{Releases, Shape, cluster_table};
 use crate::streams::Streams;
 
 /// The sharded group that every node supervises, and its shards.
@@ -46,6 +47,9 @@ pub struct World {
     /// Whether a process that goes on after a pause sees that its timers are over before it looks
     /// at what waits for it. Real ones do now this, now that.
     pub timers_first: bool,
+    /// Nodes of an older release: the highest wire version that each can use, from its next start
+    /// on.
+    pub wire_version_max: BTreeMap<NodeIndex, u8>,
     /// What a node's clock does in a second of the world's, as parts of one: 0 keeps time.
     pub drift: f64,
     /// The cluster table of all nodes, but for what is each one's own. Read once: a thousand nodes
@@ -106,11 +110,17 @@ impl World {
                 is_cut_off: false,
             })
             .collect();
+        let former = (0..nodes.len()).filter(|place| match shape.releases {
+            Releases::This => false,
+            Releases::Former => true,
+            Releases::Mixed => place % 2 == 1,
+        });
         let mut world = World {
             checker: Checker::new(seed, shape, nodes.iter().map(|node| node.name.clone()).collect(), &config),
             config,
             network: Network::default(),
             timers_first: false,
+            wire_version_max: former.map(|place| (place, VERSION_MIN)).collect(),
             random,
             drift: 0.0,
             table: cluster_table(),

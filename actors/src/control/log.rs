@@ -141,6 +141,7 @@ fn level(event: &Event) -> Level {
         | Event::ZoneRecovered { .. }
         | Event::OtherCluster { .. }
         | Event::JoinRefused { .. }
+        | Event::WireVersionLowered { .. }
         | Event::AuthorityLost { .. }
         | Event::ReplicaRefused { .. }
         | Event::Declined { .. }
@@ -157,6 +158,7 @@ fn level(event: &Event) -> Level {
         Event::Joined { .. }
         | Event::Left { .. }
         | Event::Connected
+        | Event::WireVersionRaised { .. }
         | Event::ShardMoved { .. }
         | Event::AuthorityReached
         | Event::QuorumGained { .. }
@@ -214,6 +216,7 @@ fn log(event: &Event) {
         | Event::RefusedBy { .. }
         | Event::JoinRefused { .. }
         | Event::Renewed { .. } => log_member(event),
+        Event::WireVersionRaised { .. } | Event::WireVersionLowered { .. } => log_wire_version(event),
         Event::QuorumLost { .. }
         | Event::QuorumGained { .. }
         | Event::AuthorityLost { .. }
@@ -247,6 +250,18 @@ fn log(event: &Event) {
         | Event::Paused { .. } => log_thread(event),
         // A newer core may have more events.
         other => debug!(event = other.name(), "{other:?}"),
+    }
+}
+
+fn log_wire_version(change: &Event) {
+    let event = change.name();
+    match change {
+        Event::WireVersionRaised { from, to } => info!(event, from, to, "all members use a higher wire version"),
+        Event::WireVersionLowered { from, to, held_back_by } => {
+            let held_back_by = named(held_back_by.iter().map(|name| name.to_string()));
+            warn!(event, from, to, held_back_by, "a member cannot use the wire version of the others");
+        }
+        other => debug!(event, "{other:?}"),
     }
 }
 

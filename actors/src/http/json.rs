@@ -87,6 +87,7 @@ async fn members(door: Data<Door>) -> HttpResponse {
         "is_joined": door.view.is_joined(),
         "health": peers.map(|peers| peers.health),
         "seals": door.seals(),
+        "wire": door.view.wire_version(),
         "members": members,
     }))
 }

@@ -17,6 +17,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use heartbeat_core::config::AuthorityKind;
 use heartbeat_core::detection::Verdict;
+use heartbeat_core::member::CommonVersion;
 use heartbeat_core::requests::Figures as RequestFigures;
 use heartbeat_core::{Counters, Status, ThreadFigures, ThreadStanding};
 use prometheus_client::collector::Collector;
@@ -369,6 +370,14 @@ fn add_cluster(gathered: &mut Gathered, door: &Door) {
     let members = statuses.map(|status| (label("status", status.to_string()), door.view.count(status) as f64));
     gathered.gauges("members", "Members as this node sees them", members.into_iter());
     gathered.gauge("joined", "Whether the node has joined its cluster", u8::from(door.view.is_joined()));
+    if let Some(CommonVersion { version, held_back_by }) = door.view.wire_version() {
+        gathered.gauge("wire_version", "Highest version of the wire format that all members can use", version);
+        gathered.gauge(
+            "wire_version_held_back_by",
+            "Members that can use no higher version of the wire format, where others can",
+            held_back_by.len() as u32,
+        );
+    }
     let mut shards = Vec::new();
     for (group, here, elsewhere, count) in door.view.shard_counts() {
         let owned = [("here", here), ("elsewhere", elsewhere), ("none", count - here - elsewhere)];
@@ -423,6 +432,7 @@ fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
         received,
         malformed,
         wrong_version,
+        unknown_kind,
         wrong_cluster,
         heartbeats_sent,
         heartbeats_received,
@@ -438,6 +448,7 @@ fn add_datagrams(gathered: &mut Gathered, counters: Counters) {
         ("accepted", received),
         ("malformed", malformed),
         ("wrong_version", wrong_version),
+        ("unknown_kind", unknown_kind),
         ("wrong_cluster", wrong_cluster),
     ];
     let results = results.map(|(result, count)| (label("result", result), count as f64));

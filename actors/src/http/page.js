@@ -400,6 +400,14 @@ $("workers-next").addEventListener("click", () => { workersAfter = workersNext; 
 
 // ---- members and links --------------------------------------------------------------------------
 
+// The wire version in use, and the members that can use no higher one.
+const wire = common => {
+  if (common == null) return "wire version unknown";
+  const names = common.held_back_by;
+  const more = names.length > FEW ? ` and ${names.length - FEW} more` : "";
+  return `wire version ${common.version}${names.length ? `, held back by ${names.slice(0, FEW).join(", ")}${more}` : ""}`;
+};
+
 let members = null;
 let links = null;
 let membersMost = FEW;
@@ -429,7 +437,7 @@ function showMembers() {
     put(verdict, member.verdict ? `${clock(member.verdict.at)}: ${visible(evidence(member.verdict))}` : "");
   });
   $("members-more").hidden = all.length <= shown.length;
-  const text = members.cluster == null ? "no cluster" : `${plural(members.members.length, "member", "members")}, ${shown.length} in the table; local health ${members.health ?? "unknown"} (0 is well)`;
+  const text = members.cluster == null ? "no cluster" : `${plural(members.members.length, "member", "members")}, ${shown.length} in the table; local health ${members.health ?? "unknown"} (0 is well); ${wire(members.wire)}`;
   $("members-count").textContent = text;
   map();
   cells();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, Weak};
 
 use dashmap::DashMap;
-use heartbeat_core::member::name_hash;
+use heartbeat_core::member::{CommonVersion, name_hash};
 use heartbeat_core::sharding::rendezvous;
 use heartbeat_core::{Event, Generation, Instant, Member, NodeId, Routes, Shard, Status, WorkerId};
 use tracing::debug;
@@ -107,6 +107,13 @@ impl View {
     /// Whether a node of this name is a member now: alive, or only suspected.
     pub fn is_member(&self, name: &str) -> bool {
         self.members.get(&NodeId::of(name)).is_some_and(|entry| entry.status.is_member())
+    }
+
+    /// The highest version of the wire format that all live members have in common, and which of
+    /// them can use no higher one; `None` without a cluster. A node sends in this version once its
+    /// table of members is whole.
+    pub fn wire_version(&self) -> Option<CommonVersion> {
+        CommonVersion::of(self.members().iter())
     }
 
     /// All members, the dead and departed included as long as they are remembered, in the order of
@@ -502,6 +509,8 @@ impl View {
             | Event::NoMonitor { .. }
             | Event::RefusedBy { .. }
             | Event::JoinRefused { .. }
+            | Event::WireVersionRaised { .. }
+            | Event::WireVersionLowered { .. }
             | Event::QuorumLost { .. }
             | Event::QuorumGained { .. }
             | Event::AuthorityLost { .. }

@@ -14,9 +14,10 @@ use crate::config::{
     SealConfig, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
-    Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, SEAL_KEY, WEIGHT_KEY, Weight, canonical, metadata_bytes,
+    Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, SEAL_KEY, WEIGHT_KEY, WIRE_KEY, Weight, canonical,
+    metadata_bytes,
 };
-use crate::wire;
+use crate::wire::{self, VERSION_MAX, VERSION_MIN};
 
 /// Largest share of heartbeats after which a wrong suspicion may follow; above it the detector
 /// would be a coin.
@@ -344,6 +345,12 @@ impl ClusterConfig {
                 "cluster.advertise {advertise} is not of the IP version of cluster.listen {listen}; use an address of the same version, or listen on [::]"
             ));
         }
+        if !(VERSION_MIN..=VERSION_MAX).contains(&self.wire_version_max) {
+            let version = self.wire_version_max;
+            return contradiction(format!(
+                "cluster.wire_version_max is {version}; this release can use {VERSION_MIN} to {VERSION_MAX}"
+            ));
+        }
         check_metadata("cluster.metadata", &self.metadata)?;
         if let Some(seal) = &self.seal {
             check_seal(seal, &self.metadata)?;
@@ -356,11 +363,15 @@ impl ClusterConfig {
     }
 }
 
-/// Refuses metadata that does not fit a datagram, and a weight that is not a number in range.
+/// Refuses metadata that does not fit a datagram or has the key of the wire versions, and a weight
+/// that is not a number in range.
 pub(crate) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), ConfigError> {
     let bytes = metadata_bytes(metadata);
     if bytes > METADATA_BYTES_MAX {
         return contradiction(format!("{key} takes {bytes} bytes; use at most {METADATA_BYTES_MAX}"));
+    }
+    if metadata.contains_key(WIRE_KEY) {
+        return contradiction(format!("{key} has the key {WIRE_KEY:?}, which this library uses; choose another one"));
     }
     if let Some(weight) = metadata.get(WEIGHT_KEY)
         && Weight::from_metadata(metadata).is_none()
@@ -578,7 +589,13 @@ mod tests {
             &["cluster.zone", "300 bytes"],
         );
         let metadata = cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nmetadata = {{ note = '{long}' }}"));
-        check(&metadata, &["cluster.metadata takes 306 bytes; use at most 256"]);
+        check(&metadata, &["cluster.metadata takes 306 bytes; use at most 245"]);
+        let wire = cluster("listen = '127.0.0.1:1'\nseeds = []\nmetadata = { wire = '3-4' }");
+        check(&wire, &["cluster.metadata has the key \"wire\""]);
+        for version in [2, 5] {
+            let wire = cluster(&format!("listen = '127.0.0.1:1'\nseeds = []\nwire_version_max = {version}"));
+            check(&wire, &[&format!("cluster.wire_version_max is {version}; this release can use 3 to 4")]);
+        }
         let weight = cluster("listen = '127.0.0.1:1'\nseeds = []\nmetadata = { weight = '1001' }");
         check(&weight, &["cluster.metadata has the weight \"1001\"; use a whole number from 0 to 1000"]);
     }

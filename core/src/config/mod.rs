@@ -24,6 +24,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::rate::MistakeRate;
 use crate::member::{Metadata, Role, canonical};
+use crate::wire::VERSION_MAX;
 
 pub(crate) use check::check_metadata;
 pub use check::key_fault;
@@ -574,6 +575,11 @@ pub struct ClusterConfig {
     /// `seal` of heartbeat-actors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<SealConfig>,
+    /// The highest version of the wire format that this node uses. All members use the highest that
+    /// all can use, so a lower one here holds all of them back. Leave it out, unless the former
+    /// release must be able to join at any time.
+    #[serde(default = "wire_version_max", skip_serializing_if = "is_wire_version_max")]
+    pub wire_version_max: u8,
 }
 
 /// Keys that seal the traffic between the nodes of a cluster.
@@ -817,6 +823,14 @@ impl OwnershipConfig {
             }
         }
     }
+}
+
+fn wire_version_max() -> u8 {
+    VERSION_MAX
+}
+
+fn is_wire_version_max(version: &u8) -> bool {
+    *version == VERSION_MAX
 }
 
 impl ClusterConfig {

@@ -1,12 +1,14 @@
 //! Members, and the names and numbers of all things that a node knows.
 //!
 //! Nothing here is a rule. `ids` names nodes, workers and shards; this file describes a member;
-//! `declined` holds the shards that a member cannot run; `activity` describes what workers and
-//! threads do. All of it is public under this module.
+//! `declined` holds the shards that a member cannot run; `wire_versions` the versions of the wire
+//! format that a member can use; `activity` describes what workers and threads do. All of it is
+//! public under this module.
 
 mod activity;
 mod declined;
 mod ids;
+mod wire_versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +24,8 @@ pub use ids::{
     ArbiterId, Child, Epoch, Generation, GroupId, Incarnation, LOCAL_NAME, NodeId, ProcessId, Shard, Target,
     ThreadSlotId, WorkerId, bytes_hash, name_hash,
 };
+pub(crate) use wire_versions::VersionCounts;
+pub use wire_versions::{CommonVersion, WireVersions};
 
 /// Longest name of a node, cluster or worker group, in bytes. Names travel in datagrams; 64 bytes
 /// hold any host name part.
@@ -124,9 +128,13 @@ impl Default for Weight {
     }
 }
 
-/// Most bytes of a member's metadata in a datagram: one for the length of each key and value, and
-/// their text.
-pub const METADATA_BYTES_MAX: usize = 256;
+/// The key of the metadata under which rows of wire version 3 carry [`WireVersions`]. It is no key
+/// of a member's own choosing.
+pub const WIRE_KEY: &str = "wire";
+
+/// Most bytes of a member's own metadata in a datagram: one for the length of each key and value,
+/// and their text. The 11 bytes up to 256 are for [`WIRE_KEY`] and its value.
+pub const METADATA_BYTES_MAX: usize = 245;
 
 /// Most shards of one group.
 pub const SHARDS_MAX: u32 = 65_536;
@@ -170,6 +178,11 @@ pub struct Profile {
     pub metadata: Metadata,
     /// The sharded groups it supervises; at most [`GROUPS_MAX`].
     pub groups: Vec<ShardGroup>,
+    /// The versions of the wire format that it can use.
+    pub wire_versions: WireVersions,
+    /// The parts of its row that this release does not know, as they came: they are passed on.
+    #[serde(skip)]
+    pub extension: Arc<[u8]>,
     /// Number of this profile: 1 at the start of the process, one more for each change, at most
     /// [`Profile::REVISION_MAX`]. 0 if the profile is that of an earlier process.
     pub revision: u32,
@@ -180,7 +193,8 @@ impl Profile {
     /// [`Incarnation::PART_MAX`] gives.
     pub const REVISION_MAX: u32 = (1 << 31) - 1;
 
-    /// The first profile of a worker without a zone, metadata or groups.
+    /// The first profile of a worker without a zone, metadata or groups. Its release publishes no
+    /// [`WireVersions`].
     pub fn new(name: impl Into<Arc<str>>, address: SocketAddr) -> Profile {
         Profile {
             name: name.into(),
@@ -189,6 +203,8 @@ impl Profile {
             zone: Arc::default(),
             metadata: Metadata::new(),
             groups: Vec::new(),
+            wire_versions: WireVersions::UNPUBLISHED,
+            extension: Arc::default(),
             revision: 1,
         }
     }

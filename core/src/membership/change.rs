@@ -129,6 +129,7 @@ impl Cluster {
         }
         if is != was || same_process.is_none() {
             self.fill_observers();
+            self.update_wire_version(ctx);
         }
         let is_new_life = is_later_life(before.as_ref(), after) && same_process.is_none_or(|b| !b.status.is_member());
         // The member is over, and may have owned shards of groups that were unknown here.

@@ -114,18 +114,21 @@ impl Fixture {
 
     /// The messages among them, gossip and heartbeats apart.
     pub(super) fn bodies(&mut self) -> Vec<(SocketAddr, Body<'static>)> {
-        let body = |(to, payload)| match payload {
-            Payload::Body(body) => Some((to, body)),
-            Payload::Heartbeat { .. }
-            | Payload::Join { .. }
-            | Payload::Sync
-            | Payload::RowRange(_)
-            | Payload::Members(_)
-            | Payload::Gossip
-            | Payload::About(_)
-            | Payload::Part { .. } => None,
-        };
-        self.sent().into_iter().filter_map(body).collect()
+        fn body(payload: Payload) -> Option<Body<'static>> {
+            match payload {
+                Payload::Body(body) => Some(body),
+                Payload::In { payload, .. } => body(*payload),
+                Payload::Heartbeat { .. }
+                | Payload::Join { .. }
+                | Payload::Sync
+                | Payload::RowRange(_)
+                | Payload::Members(_)
+                | Payload::Gossip
+                | Payload::About(_)
+                | Payload::Part { .. } => None,
+            }
+        }
+        self.sent().into_iter().filter_map(|(to, payload)| Some((to, body(payload)?))).collect()
     }
 
     /// The events since this was last asked.

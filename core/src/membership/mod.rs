@@ -21,6 +21,7 @@
 //! - `quorum`: whether enough members answer, where a shard may run in one place only.
 //! - `settings`: settings with which a cluster cannot work.
 //! - `own_profile`: what this node publishes of itself.
+//! - `version_in_use`: the version of the wire format in which this node sends.
 //!
 //! `Cluster` joins them: `dispatch` takes each message to its rule, `change` does what follows from
 //! a row that changed, `timers` does what is due, and `goodbye` is how this node leaves.
@@ -57,6 +58,7 @@ pub mod table;
 mod timers;
 mod transfer;
 mod unconfirmed;
+mod version_in_use;
 mod watch;
 
 pub(crate) use self::dispatch::Source;
@@ -84,16 +86,19 @@ use self::sync::TableSync;
 use self::table::MemberTable;
 use self::transfer::Transfers;
 use self::unconfirmed::Unconfirmed;
+use self::version_in_use::VersionInUse;
 pub use self::watch::Link;
 use self::watch::Watching;
 use crate::config::{ClusterConfig, Config, ConfigError};
 use crate::ctx::Ctx;
 use crate::detection::{Pause, monitor};
-use crate::member::{Epoch, Generation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Weight, canonical};
+use crate::member::{
+    Epoch, Generation, Member, Metadata, NodeId, Profile, ShardGroup, ShardKey, Weight, WireVersions, canonical,
+};
 use crate::output::StreamId;
 use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
-use crate::wire::{Body, Datagram, Header};
+use crate::wire::{Body, Datagram, Header, VERSION_MIN};
 
 /// Who this node is; decided by its caller, since a name needs a config and a generation a clock.
 #[derive(Clone, Debug)]
@@ -134,6 +139,7 @@ pub(crate) struct Cluster {
     quorum: Option<Quorum>,
     settings: SettingsCheck,
     profile: OwnProfile,
+    version_in_use: VersionInUse,
     /// Nodes that may have owned shards between two looks at the table. What they owned has had
     /// another owner since.
     transient_owners: Vec<(NodeId, Weight)>,
@@ -147,6 +153,7 @@ impl Cluster {
             role: cluster.role,
             zone: Arc::from(&*cluster.zone),
             metadata: cluster.metadata.clone(),
+            wire_versions: WireVersions { min: VERSION_MIN, max: cluster.wire_version_max },
             ..Profile::new(&*cluster.node, canonical(identity.address))
         };
         let me = Member::new(profile, identity.generation);
@@ -169,6 +176,7 @@ impl Cluster {
             quorum: Quorum::new(config, ctx.now),
             settings: SettingsCheck::default(),
             profile: OwnProfile::new(config),
+            version_in_use: VersionInUse::default(),
             transient_owners: Vec::new(),
             superseded: false,
             peers,
@@ -209,6 +217,11 @@ impl Cluster {
     /// Handles that a stream was accepted, and closes it again. Returns its number.
     pub(crate) fn reject_accepted(&mut self) -> StreamId {
         self.streams.reject_accepted(&mut self.out)
+    }
+
+    /// Handles that a message of this version came from this address.
+    pub(crate) fn note_version(&mut self, from: SocketAddr, version: u8) {
+        self.out.note_version(from, version);
     }
 
     /// Handles a datagram of another cluster.
@@ -451,12 +464,28 @@ impl Cluster {
         self.transfers.undelivered()
     }
 
+    /// The versions of the wire format that this node can use.
+    pub(crate) fn wire_versions(&self) -> WireVersions {
+        self.peers.me.wire_versions
+    }
+
+    /// The version of the wire format in which this node sends to members.
+    pub(crate) fn wire_version(&self) -> u8 {
+        self.out.version()
+    }
+
     /// Whether a datagram is of this cluster.
     pub(crate) fn is_own_cluster(&self, header: Header) -> bool {
         self.out.is_own_cluster(header)
     }
 
     // ---- private --------------------------------------------------------------------------------
+
+    /// Finds anew in which version this node sends to members.
+    fn update_wire_version(&mut self, ctx: &mut Ctx) {
+        let version = self.version_in_use.update(self.joining.is_synced(ctx.now), &self.peers, ctx);
+        self.out.set_version(version);
+    }
 
     fn header(&self, now: Instant) -> Header {
         self.out.header(&self.peers.me, self.joining.is_synced(now), now)

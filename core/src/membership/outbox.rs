@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::ctx::Ctx;
-use crate::member::{Member, NodeId, ProcessId, name_hash};
+use crate::member::{Member, NodeId, ProcessId, WireVersions, name_hash};
 use crate::membership::clock::Clock;
 use crate::membership::gossip::Extent;
 use crate::membership::heartbeat_schedule::HeartbeatSchedule;
@@ -16,7 +16,7 @@ use crate::membership::peers::Peers;
 use crate::membership::transfer::Parcel;
 use crate::output::StreamId;
 use crate::time::Instant;
-use crate::wire::{self, BUCKETS, Body, Header};
+use crate::wire::{self, BUCKETS, Body, Header, VERSION_MIN};
 
 /// What a message says, encoded when it is sent.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,6 +47,11 @@ pub(crate) enum Payload {
     Part {
         parcel: Parcel,
         offset: u32,
+    },
+    /// A message in this version of the format, whatever version is in use.
+    In {
+        version: u8,
+        payload: Box<Payload>,
     },
 }
 
@@ -101,6 +106,10 @@ pub(crate) struct Outbox {
     number: u32,
     /// Lower half of the hash of the cluster's name; in every header.
     cluster: u32,
+    /// The version in which messages are written.
+    version: u8,
+    /// Where the newest message came from, and its version.
+    newest: Option<(SocketAddr, u8)>,
 }
 
 impl Outbox {
@@ -108,26 +117,50 @@ impl Outbox {
     /// answers nothing.
     pub(super) fn new(cluster: &str, clock: Clock, ctx: &mut Ctx) -> Outbox {
         let number = ctx.random.next_u64() as u32;
-        Outbox { queue: VecDeque::new(), clock, number, cluster: name_hash(cluster) as u32 }
+        let cluster = name_hash(cluster) as u32;
+        Outbox { queue: VecDeque::new(), clock, number, cluster, version: VERSION_MIN, newest: None }
     }
 
     // ---- inputs ---------------------------------------------------------------------------------
 
+    /// Writes messages in this version from now on.
+    pub(super) fn set_version(&mut self, version: u8) {
+        self.version = version;
+    }
+
+    /// Handles that a message of this version came from this address. Answers go back in this
+    /// version: the sender may be no member, and then it is not known which ones it can use.
+    pub(super) fn note_version(&mut self, from: SocketAddr, version: u8) {
+        self.newest = Some((from, version));
+    }
+
     /// Sends to whichever process has this address. Only a join or a probe goes there: under a
     /// seal, nothing else counts that is not for a certain process.
     pub(super) fn send(&mut self, to: SocketAddr, payload: Payload) {
-        self.queue.push_back(Outgoing::Send { to, receiver: None, payload });
+        self.push(to, None, payload);
     }
 
     /// Answers this process, at the address that its message came from.
     pub(super) fn answer(&mut self, to: SocketAddr, receiver: ProcessId, payload: Payload) {
-        self.queue.push_back(Outgoing::Send { to, receiver: Some(receiver), payload });
+        self.push(to, Some(receiver), payload);
+    }
+
+    fn push(&mut self, to: SocketAddr, receiver: Option<ProcessId>, payload: Payload) {
+        let version = self.newest.filter(|(from, _)| *from == to).map(|(_, version)| version);
+        let payload = answer_in(version, payload);
+        self.queue.push_back(Outgoing::Send { to, receiver, payload });
     }
 
     /// Sends to the process that the table has.
     pub(super) fn send_to_member(&mut self, member: &Member, payload: Payload) {
         let receiver = ProcessId { node: member.id, generation: member.generation };
         self.answer(member.address, receiver, payload);
+    }
+
+    /// Probes a process that is no member, in the lowest version that it and this node can use.
+    pub(super) fn probe_non_member(&mut self, to: SocketAddr, number: u32, its: WireVersions, me: &Member) {
+        let (version, payload) = (me.wire_versions.nearest(its.min), Box::new(Payload::Body(Body::Probe { number })));
+        self.send(to, Payload::In { version, payload });
     }
 
     /// Sends to a node if it is in the table.
@@ -142,6 +175,8 @@ impl Outbox {
     }
 
     pub(super) fn frame(&mut self, stream: StreamId, payload: Payload) {
+        // A frame that is an answer goes back on the stream of the newest one.
+        let payload = answer_in(self.newest.map(|(_, version)| version), payload);
         self.queue.push_back(Outgoing::Frame { stream, payload });
     }
 
@@ -171,25 +206,38 @@ impl Outbox {
         encoding: &mut Encoding<'_>,
         buffer: &mut Vec<u8>,
     ) -> bool {
+        self.write_in(self.version, payload, stream, encoding, buffer)
+    }
+
+    fn write_in(
+        &mut self,
+        version: u8,
+        payload: Payload,
+        stream: Option<StreamId>,
+        encoding: &mut Encoding<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
         let Encoding { ref mut peers, schedule, is_synced, now } = *encoding;
         let header = self.header(&peers.me, is_synced, now);
         match payload {
             Payload::Join { token } => wire::encode_join(buffer, self.join_header(&peers.me, now), token, &peers.me),
             Payload::Body(body @ (Body::Challenge { .. } | Body::Introduce | Body::Refused(_))) => {
                 // These go to addresses that are not proven, so they carry no gossip.
-                wire::encode(buffer, header, &body);
+                wire::encode_in(version, buffer, header, &body);
             }
             Payload::RowRange(rows) => {
-                if let Some(rest) = write_rows(rows, header, encoding, buffer)
+                if let Some(rest) = write_rows(version, rows, header, encoding, buffer)
                     && let Some(stream) = stream
                 {
                     self.queue.push_front(Outgoing::Frame { stream, payload: Payload::RowRange(rest) });
                 }
             }
-            Payload::Part { parcel, offset } => wire::encode(buffer, header, &Body::Part(parcel.part(offset))),
+            Payload::Part { parcel, offset } => {
+                wire::encode_in(version, buffer, header, &Body::Part(parcel.part(offset)));
+            }
             Payload::Members(ids) => {
                 let rows = wire::Rows { differing: 0, more: false, welcome: false, whole: is_synced };
-                wire::encode(buffer, header, &Body::Rows(rows));
+                wire::encode_in(version, buffer, header, &Body::Rows(rows));
                 let count_at = buffer.len() - 1;
                 let members = ids.iter().filter_map(|&id| peers.table.member(id));
                 members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
@@ -204,30 +252,36 @@ impl Outbox {
                     asks: wants_ack,
                     observers: peers.observers.named(),
                 };
-                wire::encode(buffer, header, &Body::Heartbeat(heartbeat));
+                wire::encode_in(version, buffer, header, &Body::Heartbeat(heartbeat));
                 push_gossip(peers, None, buffer);
             }
             Payload::Sync => {
-                wire::encode_sync(buffer, header, peers.table.digests());
+                wire::encode_sync(version, buffer, header, peers.table.digests());
                 push_gossip(peers, None, buffer);
             }
             Payload::Body(body) => {
-                wire::encode(buffer, header, &body);
+                wire::encode_in(version, buffer, header, &body);
                 push_gossip(peers, None, buffer);
             }
             Payload::Gossip => {
-                wire::encode(buffer, header, &Body::Gossip);
+                wire::encode_in(version, buffer, header, &Body::Gossip);
                 return push_gossip(peers, None, buffer);
             }
             Payload::About(id) => {
-                wire::encode(buffer, header, &Body::Gossip);
+                wire::encode_in(version, buffer, header, &Body::Gossip);
                 push_gossip(peers, Some(id), buffer);
             }
+            Payload::In { version, payload } => return self.write_in(version, *payload, stream, encoding, buffer),
         }
         true
     }
 
     // ---- questions ------------------------------------------------------------------------------
+
+    /// The version in which messages are written.
+    pub(super) fn version(&self) -> u8 {
+        self.version
+    }
 
     /// Whether a datagram is of this node's cluster.
     pub(super) fn is_own_cluster(&self, header: Header) -> bool {
@@ -245,6 +299,28 @@ impl Outbox {
     fn join_header(&self, me: &Member, now: Instant) -> Header {
         let clock = self.clock.own(now).wrapping_sub(me.generation.0);
         Header { cluster: self.cluster, from: me.id, generation: me.generation, clock }
+    }
+}
+
+/// A message, in this version if it is an answer to a node that may be no member.
+fn answer_in(version: Option<u8>, payload: Payload) -> Payload {
+    let is_answer = match &payload {
+        Payload::Body(body) => {
+            matches!(body, Body::Challenge { .. } | Body::Introduce | Body::Refused(_) | Body::Echo(_))
+        }
+        Payload::RowRange(range) => range.admits,
+        Payload::About(_) => true,
+        Payload::Heartbeat { .. }
+        | Payload::Join { .. }
+        | Payload::Sync
+        | Payload::Members(_)
+        | Payload::Gossip
+        | Payload::Part { .. }
+        | Payload::In { .. } => false,
+    };
+    match version.filter(|_| is_answer) {
+        Some(version) => Payload::In { version, payload: Box::new(payload) },
+        None => payload,
     }
 }
 
@@ -266,11 +342,17 @@ fn push_gossip(peers: &mut Peers, first: Option<NodeId>, buffer: &mut Vec<u8>) -
 }
 
 /// Writes one page of rows. Returns the rest, if there was no room for all.
-fn write_rows(range: RowRange, header: Header, encoding: &Encoding<'_>, buffer: &mut Vec<u8>) -> Option<RowRange> {
+fn write_rows(
+    version: u8,
+    range: RowRange,
+    header: Header,
+    encoding: &Encoding<'_>,
+    buffer: &mut Vec<u8>,
+) -> Option<RowRange> {
     let RowRange { differing, from, admits } = range;
     let Encoding { peers, is_synced, .. } = encoding;
     let rows = wire::Rows { differing, more: false, welcome: admits, whole: *is_synced };
-    wire::encode(buffer, header, &Body::Rows(rows));
+    wire::encode_in(version, buffer, header, &Body::Rows(rows));
     let (flags_at, count_at) = (buffer.len() - 2, buffer.len() - 1);
     if from == NodeId(0) {
         // A node that is admitted has to know the node that admits it.

@@ -70,8 +70,8 @@ impl RandomProbe {
         let retry_for = ctx.config.membership.retry_for;
         let is_recent = |id: NodeId| peers.table.changed(id).is_some_and(|changed| ctx.now - changed <= retry_for);
         let dead = peers.table.draw_dead(&mut ctx.random).filter(|member| is_recent(member.id));
-        if let Some(to) = dead.map(|member| member.address) {
-            out.send(to, Payload::Body(Body::Probe { number }));
+        if let Some(dead) = dead {
+            out.probe_non_member(dead.address, number, dead.wire_versions, &peers.me);
         }
     }
 

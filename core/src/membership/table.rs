@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::MembershipConfig;
-use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Status};
+use crate::member::{Generation, Incarnation, Member, NodeId, Profile, Status, VersionCounts, WireVersions};
 use crate::random::{Random, mix};
 use crate::time::Instant;
 use crate::wire::{BUCKETS, Digests, Refused, Row};
@@ -39,6 +39,8 @@ pub struct MemberTable {
     /// Nodes that the table holds dead, in no order.
     dead: Vec<NodeId>,
     digests: Digests,
+    /// The wire versions of its members.
+    wire_versions: VersionCounts,
     /// How often a row was stored or forgotten.
     version: u64,
 }
@@ -88,6 +90,8 @@ pub enum Refusal {
     NoQuorum,
     /// The datagrams of the node come from another address than this one, which it says it has.
     AddressOfAnother(SocketAddr),
+    /// The node cannot use the wire version that the members can use; that version.
+    NoCommonVersion(u8),
 }
 
 impl Refusal {
@@ -103,6 +107,7 @@ impl Refusal {
             Refusal::NoQuorum => (6, 0),
             Refusal::Changed(_) => (7, 0),
             Refusal::AddressOfAnother(_) => (8, 0),
+            Refusal::NoCommonVersion(version) => (9, u64::from(*version)),
         };
         Refused { reason, value }
     }
@@ -121,6 +126,7 @@ impl Refusal {
             6 => Refusal::NoQuorum,
             7 => Refusal::Changed(me.name.clone()),
             8 => Refusal::AddressOfAnother(me.address),
+            9 => Refusal::NoCommonVersion(u8::try_from(refused.value).unwrap_or(u8::MAX)),
             _ => return None,
         })
     }
@@ -157,6 +163,11 @@ impl fmt::Display for Refusal {
                 "the node says that its address is {says}, and its datagrams come from another one; \
                  set cluster.advertise to the address that the others see"
             ),
+            Refusal::NoCommonVersion(version) => write!(
+                f,
+                "the members use version {version} of the wire format, which the node cannot; \
+                 upgrade all nodes one release at a time"
+            ),
         }
     }
 }
@@ -182,6 +193,7 @@ impl MemberTable {
             others: Vec::new(),
             dead: Vec::new(),
             digests: [0; BUCKETS],
+            wire_versions: VersionCounts::default(),
             version: 0,
         };
         membership.put(me, now);
@@ -250,6 +262,11 @@ impl MemberTable {
             if known.generation == row.generation && known.address != details.address {
                 return Err(Refusal::Twin(known.generation));
             }
+        }
+        if let Some(details) = &row.details
+            && let Some(version) = self.version_without(row.id, details.wire_versions())
+        {
+            return Err(Refusal::NoCommonVersion(version));
         }
         self.merge(now, row, config)
     }
@@ -377,6 +394,11 @@ impl MemberTable {
         self.rows.len() >= config.members_max as usize
     }
 
+    /// The highest wire version that all members have in common; `None` if there is none.
+    pub fn common_wire_version(&self) -> Option<u8> {
+        self.wire_versions.common()
+    }
+
     /// Digests of its parts.
     pub fn digests(&self) -> &Digests {
         &self.digests
@@ -389,6 +411,19 @@ impl MemberTable {
     }
 
     // ---- private --------------------------------------------------------------------------------
+
+    /// The version that the other members have in common, if they have none in common with the
+    /// range of this one.
+    fn version_without(&self, id: NodeId, range: WireVersions) -> Option<u8> {
+        let mut counts = self.wire_versions.clone();
+        // A new process takes the place of the former one.
+        if let Some(former) = self.member(id).filter(|former| former.status.is_member()) {
+            counts.remove(former.wire_versions);
+        }
+        let version = counts.common()?;
+        counts.add(range);
+        counts.common().is_none().then_some(version)
+    }
 
     fn add(&mut self, now: Instant, row: &Row<'_>, config: &MembershipConfig) -> Result<Option<Change>, Refusal> {
         let Some(details) = &row.details else { return Ok(None) };
@@ -419,6 +454,9 @@ impl MemberTable {
             list.push(id);
         }
         self.digests[bucket_of(id)] ^= digest(&member);
+        if member.status.is_member() {
+            self.wire_versions.add(member.wire_versions);
+        }
         self.rows.insert(id, Entry { member, changed: now, list_index, suppressed: false });
     }
 
@@ -427,6 +465,9 @@ impl MemberTable {
         let Some(entry) = self.rows.get(&id) else { return };
         let (member, list_index) = (entry.member.clone(), entry.list_index as usize);
         self.digests[bucket_of(id)] ^= digest(&member);
+        if member.status.is_member() {
+            self.wire_versions.remove(member.wire_versions);
+        }
         let Some(list) = self.list(&member) else { return };
         list.swap_remove(list_index);
         if let Some(&moved) = list.get(list_index)
@@ -468,7 +509,7 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::member::Role;
-    use crate::wire::{Body, Header, decode, encode, push_rumour};
+    use crate::wire::{Body, Header, VERSION_MAX, decode, encode, encode_in, push_rumour};
 
     const NOW: Instant = Instant::ZERO;
 
@@ -504,6 +545,32 @@ mod tests {
 
     fn status(table: &MemberTable, name: &str) -> Status {
         table.member(NodeId::of(name)).unwrap().status
+    }
+
+    #[test]
+    fn a_node_without_a_common_wire_version_is_not_admitted() {
+        let with = |name: &str, generation: u64, min: u8, max: u8| {
+            let mut member = member(name, generation, (0, 0), Status::Alive);
+            Arc::make_mut(&mut member.profile).wire_versions = WireVersions { min, max };
+            member
+        };
+        let mut table = MemberTable::new(with("me", 5, 3, 4), NOW);
+        let mut admit = |joining: &Member| {
+            let header = Header { cluster: 0, from: NodeId(0), generation: Generation(0), clock: 0 };
+            let mut buffer = Vec::new();
+            encode_in(VERSION_MAX, &mut buffer, header, &Body::Gossip);
+            let count_at = buffer.len() - 1;
+            assert!(push_rumour(&mut buffer, count_at, joining, true));
+            let datagram = decode(&buffer).unwrap();
+            table.admit(NOW, &datagram.rumours.iter().next().unwrap(), &config()).map(|change| change.is_some())
+        };
+        assert_eq!(admit(&with("old", 1, 3, 3)), Ok(true));
+        assert_eq!(admit(&with("new", 1, 4, 5)), Err(Refusal::NoCommonVersion(3)));
+        // A later process takes the place of the one that held the version back.
+        assert_eq!(admit(&with("old", 2, 4, 5)), Ok(true));
+        assert_eq!(admit(&with("new", 1, 4, 5)), Ok(true));
+        assert_eq!(admit(&with("past", 1, 3, 3)), Err(Refusal::NoCommonVersion(4)));
+        assert_eq!(table.common_wire_version(), Some(4));
     }
 
     #[test]

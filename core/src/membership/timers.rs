@@ -20,6 +20,7 @@ impl Cluster {
         if self.superseded {
             return OwnershipEffect::Nothing;
         }
+        self.update_wire_version(ctx);
         if self.heartbeats.begin_slots(&mut self.peers, &self.joining, ctx) {
             self.refutations.begin_slot();
             self.streams.open_missing_lifelines(&self.peers, &mut self.out);

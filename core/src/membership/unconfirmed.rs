@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::ctx::Ctx;
-use crate::member::{Generation, Incarnation, NodeId, Status};
+use crate::member::{Generation, Incarnation, NodeId, Status, WireVersions};
 use crate::membership::join::Joining;
 use crate::membership::outbox::{Outbox, Payload};
 use crate::membership::peers::Peers;
@@ -67,6 +67,7 @@ pub(super) struct Unconfirmed {
 struct Process {
     generation: Generation,
     address: SocketAddr,
+    wire_versions: WireVersions,
     /// Which of two rows about it is the later.
     order: (Incarnation, Status, u32),
     /// Its row, in a datagram of its own.
@@ -97,7 +98,9 @@ impl Unconfirmed {
             None if known.is_none() && !self.has_room_for(sender) => return,
             None => {
                 let number = out.next_number();
-                Process { generation, address, order, row: Vec::new(), sender, number, tries: 0, due: now }
+                let wire_versions = details.wire_versions();
+                let row = Vec::new();
+                Process { generation, address, wire_versions, order, row, sender, number, tries: 0, due: now }
             }
         };
         process.order = order;
@@ -242,7 +245,7 @@ pub(super) fn is_unconfirmed(row: &Row<'_>, sender: Header, joining: &Joining, p
 /// are asked about it.
 fn ask(id: NodeId, process: &Process, peers: &Peers, out: &mut Outbox, ctx: &mut Ctx) {
     let (number, generation) = (process.number, process.generation);
-    out.send(process.address, Payload::Body(Body::Probe { number }));
+    out.probe_non_member(process.address, number, process.wire_versions, &peers.me);
     if process.tries < QUICK_PROBES {
         return;
     }

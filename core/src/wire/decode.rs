@@ -1,35 +1,40 @@
-//! Reading datagrams: any bytes are one datagram of this version or an error, and nothing is
+//! Reading datagrams: any bytes are one datagram of a known version or an error, and nothing is
 //! allocated for a heartbeat.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX, Echo,
-    Groups, Header, Heartbeat, INTERVAL_MAX, IndirectProbe, JOIN_KIND, Join, MAGIC, OBSERVERS_MAX, Observers,
-    PART_BYTES_MAX, PROBE_KIND, Pairs, Part, ProbeReport, Refused, Row, Rows, Rumours, SEALED_MAGIC, SEQUENCE_MAX,
-    SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION,
+    ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX,
+    EXTENSION_BYTES_MAX, Echo, Extension, Groups, Header, Heartbeat, INTERVAL_MAX, IndirectProbe, JOIN_KIND, Join,
+    MAGIC, OBSERVERS_MAX, Observers, PAIRS_BYTES_MAX, PART_BYTES_MAX, PROBE_KIND, Pairs, Part, ProbeReport, Refused,
+    Row, Rows, Rumours, SEALED_MAGIC, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION_EXTENSIBLE, VERSION_MAX,
+    VERSION_MIN, VERSIONS_PART,
 };
 use crate::member::{
-    DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, METADATA_BYTES_MAX, NAME_BYTES_MAX,
-    NodeId, Profile, Role, SHARDS_MAX, ShardGroup, Status, canonical,
+    DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, NAME_BYTES_MAX, NodeId, Profile, Role,
+    SHARDS_MAX, ShardGroup, Status, WireVersions, canonical,
 };
 
 /// Reads one datagram.
 ///
 /// # Errors
-/// [`DecodeError`] for anything that is not exactly one well-formed datagram of our version.
+/// [`DecodeError`] for anything that is not exactly one well-formed datagram of a known version.
 pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
     if bytes.len() > DATAGRAM_BYTES_MAX {
         return Err(DecodeError::Oversized(bytes.len()));
     }
-    let mut reader = Reader { bytes };
+    let mut reader = Reader { bytes, version: VERSION_MIN };
     let (kind, header) = reader.header(MAGIC)?;
+    let version = reader.version;
     let body = reader.body(kind)?;
     let count = reader.byte()?;
-    let rumours = Rumours { bytes: reader.bytes, count };
+    let rumours = Rumours { bytes: reader.bytes, count, version };
     for _ in 0..count {
         reader.row()?;
+    }
+    if version >= VERSION_EXTENSIBLE {
+        reader.parts("extension")?;
     }
     if reader.bytes.is_empty() {
         Ok(Datagram { header, body, rumours })
@@ -64,7 +69,7 @@ impl Start {
 /// # Errors
 /// [`DecodeError`] if it is not the whole start of a datagram of our version.
 pub fn decode_start(bytes: &[u8]) -> Result<Start, DecodeError> {
-    let mut reader = Reader { bytes };
+    let mut reader = Reader { bytes, version: VERSION_MIN };
     let is_sealed = bytes.starts_with(&SEALED_MAGIC);
     let (kind, header) = reader.header(if is_sealed { SEALED_MAGIC } else { MAGIC })?;
     Ok(Start { header, kind, is_sealed, length: bytes.len() - reader.bytes.len() })
@@ -73,7 +78,7 @@ pub fn decode_start(bytes: &[u8]) -> Result<Start, DecodeError> {
 impl<'a> Rumours<'a> {
     /// The rumours in their order.
     pub fn iter(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
-        let mut reader = Reader { bytes: self.bytes };
+        let mut reader = Reader { bytes: self.bytes, version: self.version };
         (0..self.count).map(move |_| reader.row().expect("rumours were found well-formed on decoding"))
     }
 }
@@ -81,7 +86,7 @@ impl<'a> Rumours<'a> {
 impl<'a> Pairs<'a> {
     /// The pairs in their order.
     pub(super) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let mut reader = Reader { bytes: self.bytes };
+        let mut reader = Reader { bytes: self.bytes, version: VERSION_MIN };
         (0..self.count).map(move |_| {
             let mut next = || reader.text("metadata", usize::from(u8::MAX)).expect("found well-formed on decoding");
             (next(), next())
@@ -92,7 +97,7 @@ impl<'a> Pairs<'a> {
 impl<'a> Groups<'a> {
     /// The groups in their order.
     pub(super) fn iter(self) -> impl Iterator<Item = ShardGroup> + use<'a> {
-        let mut reader = Reader { bytes: self.bytes };
+        let mut reader = Reader { bytes: self.bytes, version: VERSION_MIN };
         (0..self.count).map(move |_| reader.group().expect("found well-formed on decoding"))
     }
 }
@@ -100,6 +105,8 @@ impl<'a> Groups<'a> {
 /// The bytes that are left to read.
 struct Reader<'a> {
     bytes: &'a [u8],
+    /// The version of the datagram.
+    version: u8,
 }
 
 impl<'a> Reader<'a> {
@@ -108,9 +115,9 @@ impl<'a> Reader<'a> {
         if self.array::<2>().map_err(|_| DecodeError::NotOurs)? != magic {
             return Err(DecodeError::NotOurs);
         }
-        let version = self.byte()?;
-        if version != VERSION {
-            return Err(DecodeError::Version(version));
+        self.version = self.byte()?;
+        if !(VERSION_MIN..=VERSION_MAX).contains(&self.version) {
+            return Err(DecodeError::Version(self.version));
         }
         let kind = self.byte()?;
         let header = Header {
@@ -144,10 +151,15 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    /// A byte of which only the bits of `allowed` may be set.
-    fn flags(&mut self, allowed: u8) -> Result<u8, DecodeError> {
+    fn is_extensible(&self) -> bool {
+        self.version >= VERSION_EXTENSIBLE
+    }
+
+    /// The bits of `known` in a byte. Version 3 has no others; later versions may, and they are
+    /// skipped.
+    fn flags(&mut self, known: u8) -> Result<u8, DecodeError> {
         let flags = self.byte()?;
-        if flags & !allowed == 0 { Ok(flags) } else { Err(DecodeError::Field("flags")) }
+        if self.is_extensible() || flags & !known == 0 { Ok(flags & known) } else { Err(DecodeError::Field("flags")) }
     }
 
     fn word(&mut self) -> Result<u32, DecodeError> {
@@ -260,6 +272,7 @@ impl<'a> Reader<'a> {
                 Body::Kept { parts, refused: flags != 0 }
             }
             19 => Body::Refused(Refused { reason: self.byte()?, value: self.varint()? }),
+            _ if self.is_extensible() => return Err(DecodeError::UnknownKind(kind)),
             _ => return Err(DecodeError::Field("kind")),
         })
     }
@@ -321,6 +334,8 @@ impl<'a> Reader<'a> {
 
     fn row(&mut self) -> Result<Row<'a>, DecodeError> {
         let tag = self.byte()?;
+        // The upper four bits are 0 in version 3, and skipped in later ones.
+        let tag = if self.is_extensible() { tag & 15 } else { tag };
         let status = match tag & 3 {
             0 => Status::Alive,
             1 => Status::Suspect,
@@ -351,7 +366,7 @@ impl<'a> Reader<'a> {
             self.text("metadata", usize::from(u8::MAX))?;
         }
         let bytes = &before[..before.len() - self.bytes.len()];
-        if bytes.len() > METADATA_BYTES_MAX {
+        if bytes.len() > PAIRS_BYTES_MAX {
             return Err(DecodeError::Field("metadata"));
         }
         let pairs = Pairs { bytes, count };
@@ -368,7 +383,39 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Field("groups"));
         }
         let groups = Groups { bytes: &before[..before.len() - self.bytes.len()], count };
-        Ok(Details { role, address, name, zone, pairs, groups })
+        let extension = if self.is_extensible() { self.extension()? } else { Extension::default() };
+        Ok(Details { role, address, name, zone, pairs, groups, extension })
+    }
+
+    fn extension(&mut self) -> Result<Extension<'a>, DecodeError> {
+        let length = usize::from(self.byte()?);
+        if length > EXTENSION_BYTES_MAX {
+            return Err(DecodeError::Field("extension"));
+        }
+        let bytes = self.take(length)?;
+        Reader { bytes, version: self.version }.parts("extension")?;
+        let (versions, unknown) = match bytes {
+            [VERSIONS_PART, 2, min, max, unknown @ ..] => {
+                (Some(WireVersions::new(*min, *max).ok_or(DecodeError::Field("versions"))?), unknown)
+            }
+            [VERSIONS_PART, ..] => return Err(DecodeError::Field("versions")),
+            unknown => (None, unknown),
+        };
+        Ok(Extension { bytes, versions, unknown })
+    }
+
+    /// Skips parts up to the end. Their types rise, so that each comes once.
+    fn parts(&mut self, field: &'static str) -> Result<(), DecodeError> {
+        let mut before = 0;
+        while !self.bytes.is_empty() {
+            let (kind, length) = (self.byte()?, usize::from(self.byte()?));
+            if kind <= before {
+                return Err(DecodeError::Field(field));
+            }
+            before = kind;
+            self.take(length)?;
+        }
+        Ok(())
     }
 
     fn group(&mut self) -> Result<ShardGroup, DecodeError> {

@@ -2,29 +2,43 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, JOIN_KIND, MAGIC, PROBE_KIND, Part, Row, VERSION};
-use crate::member::{Declined, Incarnation, Member, Role, ShardGroup, Status};
+use super::{
+    BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, JOIN_KIND, MAGIC, PROBE_KIND, Part, Row, VERSION_EXTENSIBLE,
+    VERSION_MAX, VERSION_MIN, VERSIONS_PART,
+};
+use crate::member::{Declined, Incarnation, Member, Role, ShardGroup, Status, WIRE_KEY, WireVersions};
 
-/// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender.
+/// Writes "I want to be a member" into `buffer`, which it clears first; `me` is the sender. The
+/// version is the lowest that `me` can use.
 pub fn encode_join(buffer: &mut Vec<u8>, header: Header, token: u64, me: &Member) {
-    begin(buffer, JOIN_KIND, header);
+    begin(buffer, me.wire_versions.min, JOIN_KIND, header);
     buffer.extend_from_slice(&token.to_le_bytes());
     push_member(buffer, me, true);
     buffer.push(0);
 }
 
-/// Writes "is your table the same as mine" into `buffer`, which it clears first, as [`encode`]
+/// Writes "is your table the same as mine" into `buffer`, which it clears first, as [`encode_in`]
 /// would.
-pub fn encode_sync(buffer: &mut Vec<u8>, header: Header, digests: &Digests) {
-    begin(buffer, 10, header);
+pub fn encode_sync(version: u8, buffer: &mut Vec<u8>, header: Header, digests: &Digests) {
+    begin(buffer, version, 10, header);
     push_digests(buffer, digests);
     buffer.push(0);
 }
 
-/// Writes a datagram into `buffer`, which it clears first; it tells no rumours yet: its last byte
-/// counts them.
+/// Writes a datagram of the lowest version into `buffer`, as [`encode_in`] does.
 pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
-    begin(buffer, kind(body), header);
+    encode_in(VERSION_MIN, buffer, header, body);
+}
+
+/// Writes a datagram of this version into `buffer`, which it clears first; it carries no rumours
+/// yet: its last byte counts them.
+pub fn encode_in(version: u8, buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
+    begin(buffer, version, kind(body), header);
+    push_body(buffer, body);
+    buffer.push(0);
+}
+
+fn push_body(buffer: &mut Vec<u8>, body: &Body<'_>) {
     match body {
         Body::Heartbeat(heartbeat) => {
             incarnation(buffer, heartbeat.incarnation);
@@ -91,7 +105,6 @@ pub fn encode(buffer: &mut Vec<u8>, header: Header, body: &Body<'_>) {
         }
         Body::Release | Body::Introduce | Body::Gossip | Body::Hello => {}
     }
-    buffer.push(0);
 }
 
 /// Adds a rumour to the datagram in `buffer`, whose count of rumours stands at `count_at`: all of
@@ -110,9 +123,10 @@ pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole
     true
 }
 
-/// Clears `buffer` and writes a datagram with this row as its only content.
+/// Clears `buffer` and writes a datagram with this row as its only content, in the highest version:
+/// that loses nothing of the row.
 pub(crate) fn encode_row(buffer: &mut Vec<u8>, header: Header, row: &Row<'_>) {
-    begin(buffer, kind(&Body::Gossip), header);
+    begin(buffer, VERSION_MAX, kind(&Body::Gossip), header);
     buffer.push(1);
     push_row(buffer, row);
 }
@@ -175,10 +189,10 @@ fn text(buffer: &mut Vec<u8>, text: &str) {
     buffer.extend_from_slice(text.as_bytes());
 }
 
-fn begin(buffer: &mut Vec<u8>, kind: u8, header: Header) {
+fn begin(buffer: &mut Vec<u8>, version: u8, kind: u8, header: Header) {
     buffer.clear();
     buffer.extend_from_slice(&MAGIC);
-    buffer.extend_from_slice(&[VERSION, kind]);
+    buffer.extend_from_slice(&[version, kind]);
     buffer.extend_from_slice(&header.cluster.to_le_bytes());
     buffer.extend_from_slice(&header.from.0.to_le_bytes());
     varint(buffer, header.generation.0);
@@ -221,10 +235,16 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
     address(buffer, member.address);
     text(buffer, &member.name);
     text(buffer, &member.zone);
-    buffer.push(member.metadata.len() as u8);
+    let is_extensible = is_extensible(buffer);
+    let pair = (!is_extensible).then_some(member.wire_versions).filter(|range| *range != WireVersions::UNPUBLISHED);
+    buffer.push(member.metadata.len() as u8 + u8::from(pair.is_some()));
     for (key, value) in &member.metadata {
         text(buffer, key);
         text(buffer, value);
+    }
+    if let Some(range) = pair {
+        text(buffer, WIRE_KEY);
+        text(buffer, &range.to_string());
     }
     buffer.push(member.groups.len() as u8);
     for ShardGroup { group, count, declined } in &member.groups {
@@ -232,6 +252,20 @@ fn push_member(buffer: &mut Vec<u8>, member: &Member, whole: bool) {
         varint(buffer, u64::from(*count));
         push_declined(buffer, declined);
     }
+    if is_extensible {
+        let WireVersions { min, max } = member.wire_versions;
+        let versions = [VERSIONS_PART, 2, min, max];
+        let is_published = member.wire_versions != WireVersions::UNPUBLISHED;
+        let versions = if is_published { &versions[..] } else { &[] };
+        buffer.push((versions.len() + member.extension.len()) as u8);
+        buffer.extend_from_slice(versions);
+        buffer.extend_from_slice(&member.extension);
+    }
+}
+
+/// Whether the datagram in `buffer` is of a version whose rows have an extension.
+fn is_extensible(buffer: &[u8]) -> bool {
+    buffer[MAGIC.len()] >= VERSION_EXTENSIBLE
 }
 
 fn push_declined(buffer: &mut Vec<u8>, declined: &Declined) {
@@ -263,6 +297,10 @@ fn push_row(buffer: &mut Vec<u8>, row: &Row<'_>) {
         buffer.extend_from_slice(details.pairs.bytes);
         buffer.push(details.groups.count);
         buffer.extend_from_slice(details.groups.bytes);
+        if is_extensible(buffer) {
+            buffer.push(details.extension.bytes.len() as u8);
+            buffer.extend_from_slice(details.extension.bytes);
+        }
     }
 }
 
