@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, EntitiesConfig,
-    HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule,
+    HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, PostgresConfig, QuorumRule,
     REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
@@ -221,6 +221,7 @@ impl OwnershipConfig {
                 return contradiction("ownership.authority is \"etcd\" and ownership.etcd.endpoints is empty; use one like \"http://10.0.0.2:2379\"".to_owned());
             }
             AuthorityKind::File => {}
+            AuthorityKind::Postgres => self.postgres.check()?,
             AuthorityKind::Etcd => self.etcd.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?,
         }
         if self.quorum == QuorumRule::Majority {
@@ -296,6 +297,50 @@ impl HttpConfig {
         }
         Ok(())
     }
+}
+
+impl PostgresConfig {
+    /// Refuses what cannot be connected to.
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| contradiction(format!("ownership.postgres.{text}"));
+        if self.hosts.is_empty() {
+            return refuse(
+                "hosts is empty and ownership.authority is \"postgres\"; use one like \"10.0.0.2:5432\"".to_owned(),
+            );
+        }
+        if let Some(host) = self.hosts.iter().find(|host| !is_host_and_port(host)) {
+            return refuse(format!("hosts holds {host:?}; use a host and a port, like \"10.0.0.2:5432\""));
+        }
+        for (key, value) in [("user", &self.user), ("database", &self.database), ("schema", &self.schema)] {
+            if value.is_empty() {
+                return refuse(format!("{key} is empty; set it to the name of the {key}"));
+            }
+            // A longer name would be cut off by the server, and be another one.
+            if value.len() > POSTGRES_NAME_BYTES_MAX || value.contains('\0') {
+                return refuse(format!("{key} {value:?} is no name there; use 1 to {POSTGRES_NAME_BYTES_MAX} bytes"));
+            }
+        }
+        match (&self.ca, &self.certificate, &self.key) {
+            (_, Some(certificate), None) => {
+                refuse(format!("certificate is {certificate:?} and key is not set; set both"))
+            }
+            (_, None, Some(key)) => refuse(format!("key is {key:?} and certificate is not set; set both")),
+            (None, Some(certificate), Some(_)) => {
+                refuse(format!("certificate is {certificate:?} and ca is not set, so there is no TLS; set ca, too"))
+            }
+            (Some(_), Some(_), Some(_)) | (_, None, None) => Ok(()),
+        }
+    }
+}
+
+/// Longest name in PostgreSQL (`NAMEDATALEN` - 1).
+const POSTGRES_NAME_BYTES_MAX: usize = 63;
+
+/// Whether it is a host and a port.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ' ', '@']) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
 }
 
 /// Refuses a text that is not the address of an etcd server.
@@ -606,6 +651,33 @@ mod tests {
             ("authority = 'etcd'", "ownership.etcd.endpoints is empty"),
             ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "holds \"https://a:2379\"; use http,"),
             ("authority = 'etcd'\netcd = { endpoints = ['http://a'] }", "holds \"http://a\""),
+            ("authority = 'postgres'", "ownership.postgres.hosts is empty"),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['postgres://a'] }",
+                "hosts holds \"postgres://a\"; use a host",
+            ),
+            ("authority = 'postgres'\npostgres = { hosts = ['a:0'] }", "hosts holds \"a:0\""),
+            ("authority = 'postgres'\npostgres = { hosts = ['a:1'] }", "ownership.postgres.user is empty"),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u' }",
+                "ownership.postgres.database is empty",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', schema = '' }",
+                "ownership.postgres.schema is empty",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', certificate = 'c' }",
+                "certificate is \"c\" and key is not set",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', key = 'k' }",
+                "key is \"k\" and certificate is not set",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', certificate = 'c', key = 'k' }",
+                "ca is not set, so there is no TLS",
+            ),
             ("authority = 'file'\nfolder = 'x'\nsession_ttl = '500ms'", "ownership.session_ttl 500ms"),
             ("authority = 'file'\nfolder = 'x'\nquorum = 'majority'", "use one of the two"),
             ("quorum = 'majority'\nlease = '4s'", "ownership.lease 4s"),

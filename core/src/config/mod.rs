@@ -332,6 +332,8 @@ pub struct OwnershipConfig {
     pub folder: Option<PathBuf>,
     /// For `etcd`: where it is.
     pub etcd: EtcdConfig,
+    /// For `postgres`: where it is.
+    pub postgres: PostgresConfig,
     /// Which members must answer a node that owns shards, where there is no authority.
     pub quorum: QuorumRule,
     /// Least number of answering nodes, this one included; at least 1.
@@ -368,6 +370,8 @@ pub enum AuthorityKind {
     File,
     /// An etcd cluster.
     Etcd,
+    /// A PostgreSQL database.
+    Postgres,
 }
 
 /// Where etcd is.
@@ -382,6 +386,33 @@ pub struct EtcdConfig {
     pub password: Secret,
     /// The beginning of all keys.
     pub prefix: String,
+}
+
+/// Where PostgreSQL is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// One or more, like `"10.0.0.2:5432"`: the primary, and standbys that may become it.
+    pub hosts: Vec<String>,
+    /// The user that this node authenticates as.
+    pub user: String,
+    /// The password of `user`: itself, or `env:NAME` or `file:PATH`, where it is read at each
+    /// connection.
+    pub password: Secret,
+    /// The database.
+    pub database: String,
+    /// The schema of the tables.
+    pub schema: String,
+    /// A file with the certificates (PEM) that the server's certificate must be signed by. With it
+    /// each connection has TLS; without it none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// A file with the certificate (PEM) that this node shows the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// A file with the key (PEM) of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// How a node stops that was asked to by a signal.
@@ -696,6 +727,7 @@ impl Config {
     pub fn without_secrets(&self) -> Config {
         let mut config = self.clone();
         config.ownership.etcd.password = config.ownership.etcd.password.hidden();
+        config.ownership.postgres.password = config.ownership.postgres.password.hidden();
         if let Some(http) = &mut config.http {
             http.token = http.token.hidden();
         }
@@ -774,6 +806,12 @@ impl OwnershipConfig {
             }
             (AuthorityKind::Etcd, _, false) => {
                 "one owner at a time, by leases in etcd; a write in progress when a lease ends can be recognised only by its epoch"
+            }
+            (AuthorityKind::Postgres, _, false) => {
+                "one owner at a time, by leases in PostgreSQL and the clock of its server; a write in progress when a lease ends can be recognised only by its epoch"
+            }
+            (AuthorityKind::Postgres, _, true) => {
+                "one epoch after the other, by leases in PostgreSQL; a process that was seen to end is not waited for, so every write of a shard must carry its epoch and be refused if it is too low"
             }
             (AuthorityKind::Etcd, _, true) => {
                 "one epoch after the other, by leases in etcd; a process that was seen to end is not waited for, so every write of a shard must carry its epoch and be refused if it is too low"

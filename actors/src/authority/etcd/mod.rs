@@ -34,7 +34,6 @@
 //!   where that is not changed. Less is raised to it.
 
 mod client;
-mod guard;
 mod keys;
 mod watch;
 
@@ -53,9 +52,9 @@ use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, Se
 use heartbeat_core::config::EtcdConfig;
 use heartbeat_core::member::Epoch;
 
+use super::guard::Guard;
 use super::{Authority, AuthorityError, Claimant, check};
 use client::{Connected, Failure, ServerClient};
-use guard::Guard;
 use keys::Keys;
 use watch::Watch;
 
@@ -293,7 +292,7 @@ impl EtcdAuthority {
                     let is_there = Compare::create_revision(&*key, CompareOp::Greater, 0);
                     let put = TxnOp::put(&*key, &*generation, Some(PutOptions::new().with_lease(lease)));
                     let done = client.txn(Txn::new().when([is_there]).and_then([put])).await?;
-                    Ok(done.header().filter(|_| done.succeeded()).map(|header| header.revision()))
+                    Ok::<_, Error>(done.header().filter(|_| done.succeeded()).map(|header| header.revision()))
                 };
                 let Some(revision) = self.guard.revision(lease, renewal(client.clone())).await? else { break };
                 let is_known = Compare::mod_revision(&*key, CompareOp::Equal, revision);
