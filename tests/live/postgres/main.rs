@@ -5,6 +5,11 @@
 //! other, since most of them measure time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod failover;
+mod faults;
+#[path = "../authority/process.rs"]
+mod process;
+mod refusals;
 mod servers;
 #[path = "../authority/suite.rs"]
 mod suite;
@@ -14,7 +19,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use heartbeat_actors::authority::{Authority, PostgresAuthority};
+use heartbeat_actors::authority::{Authority, AuthorityRequest, PostgresAuthority};
 use heartbeat_actors::config::PostgresConfig;
 
 use servers::{PASSWORD, Server, USER};
@@ -47,6 +52,12 @@ fn config(hosts: &[&str]) -> PostgresConfig {
 
 fn authority(hosts: &[&str], ttl: Duration, node: &str, generation: u64) -> Rc<PostgresAuthority> {
     Rc::new(PostgresAuthority::new(&config(hosts), ttl, suite::claimant("c", node, generation)).unwrap())
+}
+
+/// Why no session begins.
+async fn open_error(authority: Rc<PostgresAuthority>, ttl: Duration) -> String {
+    let answer = authority.ask(AuthorityRequest::Open { ttl, previous: None }).await;
+    answer.expect_err("a session has begun").to_string()
 }
 
 #[test]

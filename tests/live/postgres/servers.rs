@@ -114,9 +114,20 @@ impl Server {
             let client = connect(&self.host, ADMIN, database).await.unwrap();
             // One by one, since some may not be in a transaction.
             for statement in statements.split(';') {
+                // A semicolon within a statement.
+                let statement = &statement.replace('$', ";");
                 client.batch_execute(statement).await.unwrap();
             }
         });
+    }
+
+    /// The server's processes for the connections of nodes.
+    pub(crate) fn connections(&self) -> Vec<i32> {
+        block_on(async {
+            let client = connect(&self.host, ADMIN, USER).await.unwrap();
+            let query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'heartbeat'";
+            client.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+        })
     }
 
     /// The one number that a query of the administrator finds in the database of the tests.
@@ -233,6 +244,11 @@ fn run(command: &mut Command) {
 
 fn spawn(arguments: &[String]) -> Child {
     command("postgres").args(arguments).spawn().expect("PostgreSQL is not installed; Debian has it as postgresql")
+}
+
+/// Sends a signal to one process of a server.
+pub(crate) fn signal_process(process: i32, signal: Signal) {
+    kill(Pid::from_raw(process), signal).unwrap();
 }
 
 /// The processes that a process has started.

@@ -72,11 +72,11 @@ impl Connection {
         let refused = |error| cause(&error, &servers.config, &servers.tables);
         let Raw { client, port, task } = connect(servers, host).await?;
         pooler::refuse(servers, host, &client, port).await?;
-        client.batch_execute(&settings(servers)).await.map_err(refused)?;
         let is_standby = client.query_typed_one("SELECT pg_is_in_recovery()", &[]).await.map_err(refused)?;
         if is_standby.try_get(0).map_err(refused)? {
             return Err(Cause::Passing("it is a standby".to_owned()));
         }
+        client.batch_execute(&settings(servers)).await.map_err(refused)?;
         create(servers, &client).await?;
         adopt(servers, &client).await?;
         let statements = servers.tables.prepare(&client).await.map_err(refused)?;

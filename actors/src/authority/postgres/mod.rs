@@ -3,8 +3,8 @@
 //! A session is a row with the time at which it ends, by the server's clock. A renewal moves that
 //! time. A node that finds the time over deletes the row; the database then makes the shards free
 //! (`tables`). A claim of many shards is one statement. It grants each free shard under one more
-//! than its last epoch, or under the time if that is higher. The last epoch stays when the owner
-//! goes.
+//! than its last epoch, or under the node's or the server's time if that is higher. The last epoch
+//! stays when the owner goes.
 //!
 //! # What it is careful about
 //! - A renewal and the end of its session lock the same row, so only one of the two succeeds.

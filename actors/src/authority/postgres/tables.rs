@@ -185,7 +185,8 @@ impl Tables {
                 LEFT JOIN {schema}.sessions h ON h.session = s.session
             ), taken AS (
                 INSERT INTO {schema}.shards AS s (cluster, shard_group, shard_index, session, epoch)
-                SELECT $2, seen.shard_group, seen.shard_index, own.session, $7 FROM seen CROSS JOIN own
+                SELECT $2, seen.shard_group, seen.shard_index, own.session, greatest($7, {NOW_EPOCH})
+                FROM seen CROSS JOIN own
                 WHERE seen.session = $1 OR (seen.session IS NULL AND NOT EXISTS (SELECT FROM quiet))
                 ORDER BY seen.place
                 ON CONFLICT (cluster, shard_group, shard_index) DO UPDATE SET session = excluded.session,
@@ -271,6 +272,10 @@ impl Tables {
 
 /// The server's clock, in microseconds.
 const NOW_US: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+/// An epoch of the server's clock: milliseconds and ten bits. A server that lacks the last commits
+/// does not know the last epoch of each shard, and still grants a higher one.
+const NOW_EPOCH: &str = "((extract(epoch FROM clock_timestamp()) * 1000)::bigint << 10)";
 
 /// A server that lacks the last commits skips the numbers of sessions that it may not know of: a
 /// session's number is the time of its begin in microseconds, and the clocks of two servers do not
