@@ -25,7 +25,9 @@ mod memory;
 mod name;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod secret;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
 mod tls_files;
 
 use std::fmt;
@@ -96,8 +98,9 @@ impl std::error::Error for AuthorityError {}
 /// # Errors
 /// If there is no `[cluster]` table, which has the name to claim under, or this build has no such
 /// authority. With `file`, if the folder cannot be used. With `etcd`, if an endpoint makes no
-/// sense. With `postgres`, if a file of its TLS holds no certificate or key. A server that cannot
-/// be reached is not an error here, since it may be reachable later: each request reports it.
+/// sense. With `etcd` or `postgres`, if a file for TLS holds no certificate or key. A server that
+/// cannot be reached is not an error here, since it may be reachable later: each request reports
+/// it.
 pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
     let ownership = &config.ownership;
     match ownership.authority {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 use super::AuthorityError;
 
@@ -27,14 +27,16 @@ pub(super) struct TlsFiles {
 
 /// What the files held, and the settings made of it.
 pub(super) struct TlsSet {
-    texts: Texts,
+    pub(super) texts: Texts,
     pub(super) client: Arc<ClientConfig>,
 }
 
+/// The contents of the files.
 #[derive(PartialEq, Eq)]
-struct Texts {
-    ca: Vec<u8>,
-    identity: Option<(Vec<u8>, Vec<u8>)>,
+pub(super) struct Texts {
+    pub(super) ca: Vec<u8>,
+    /// Certificate and key of this node.
+    pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl TlsFiles {
@@ -143,3 +145,48 @@ fn certificates(what: &str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 }
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// The name that has to be in the certificate of a server at this host and port.
+pub(super) fn server_name(host_and_port: &str) -> Result<ServerName<'static>, String> {
+    let name = host_and_port.rsplit_once(':').map_or(host_and_port, |(name, _)| name).trim_matches(['[', ']']);
+    ServerName::try_from(name.to_owned())
+        .map_err(|error| format!("{name:?} is no name that a certificate can have, {error}"))
+}
+
+/// The error of TLS that is the reason of an error, if one is.
+pub(super) fn error_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An error of a stream hides the one that it holds.
+        let within = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        let of_stream = within.and_then(|error| error.downcast_ref());
+        if let Some(error) = error.downcast_ref().or(of_stream) {
+            return Some(error);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What is wrong with the certificates, and what would be right.
+pub(super) fn reason(table: &str, error: &rustls::Error) -> String {
+    // Not our own enums: of their many variants these happen.
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            format!("its certificate has expired, {error}; renew it")
+        }
+        // rustls has this one for a signature that the CA of the same name did not make.
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            format!("its certificate is of another CA, {error}; put the right one into {table}.ca")
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("its certificate is for another name, {error}; connect to a name that is in it"),
+        rustls::Error::AlertReceived(_) => {
+            format!(
+                "it refuses our certificate, {error}; set {table}.certificate and {table}.key to ones that it trusts"
+            )
+        }
+        _ => format!("no TLS with it, {error}; does it speak TLS there?"),
+    }
+}

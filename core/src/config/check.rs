@@ -5,12 +5,14 @@
 //! have to fit.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, EntitiesConfig,
-    HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, PostgresConfig, QuorumRule,
-    REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN, WorkersConfig,
+    EtcdConfig, HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, PostgresConfig,
+    QuorumRule, REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, TOKEN_BYTES_MIN,
+    WorkersConfig,
 };
 use crate::member::{
     Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, WEIGHT_KEY, Weight, canonical, metadata_bytes,
@@ -222,7 +224,7 @@ impl OwnershipConfig {
             }
             AuthorityKind::File => {}
             AuthorityKind::Postgres => self.postgres.check()?,
-            AuthorityKind::Etcd => self.etcd.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?,
+            AuthorityKind::Etcd => self.etcd.check()?,
         }
         if self.quorum == QuorumRule::Majority {
             return contradiction(
@@ -320,16 +322,52 @@ impl PostgresConfig {
                 return refuse(format!("{key} {value:?} is no name there; use 1 to {POSTGRES_NAME_BYTES_MAX} bytes"));
             }
         }
-        match (&self.ca, &self.certificate, &self.key) {
-            (_, Some(certificate), None) => {
-                refuse(format!("certificate is {certificate:?} and key is not set; set both"))
+        check_files("ownership.postgres", &self.ca, &self.certificate, &self.key)
+    }
+}
+
+impl EtcdConfig {
+    /// Refuses what cannot be connected to. That there are endpoints is known.
+    fn check(&self) -> Result<(), ConfigError> {
+        self.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?;
+        check_files("ownership.etcd", &self.ca, &self.certificate, &self.key)?;
+        for endpoint in &self.endpoints {
+            match (endpoint.starts_with("https://"), &self.ca) {
+                (true, None) => {
+                    return contradiction(format!(
+                        "ownership.etcd.endpoints holds {endpoint:?} and ownership.etcd.ca is not set; set it to a file with the CA of the servers"
+                    ));
+                }
+                (false, Some(ca)) => {
+                    return contradiction(format!(
+                        "ownership.etcd.ca is {ca:?} and ownership.etcd.endpoints holds {endpoint:?}, which has no TLS; use https"
+                    ));
+                }
+                (true, Some(_)) | (false, None) => {}
             }
-            (_, None, Some(key)) => refuse(format!("key is {key:?} and certificate is not set; set both")),
-            (None, Some(certificate), Some(_)) => {
-                refuse(format!("certificate is {certificate:?} and ca is not set, so there is no TLS; set ca, too"))
-            }
-            (Some(_), Some(_), Some(_)) | (_, None, None) => Ok(()),
         }
+        Ok(())
+    }
+}
+
+/// Refuses files of TLS of which some are missing.
+fn check_files(
+    table: &str,
+    ca: &Option<PathBuf>,
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+) -> Result<(), ConfigError> {
+    match (ca, certificate, key) {
+        (_, Some(certificate), None) => {
+            contradiction(format!("{table}.certificate is {certificate:?} and {table}.key is not set; set both"))
+        }
+        (_, None, Some(key)) => {
+            contradiction(format!("{table}.key is {key:?} and {table}.certificate is not set; set both"))
+        }
+        (None, Some(certificate), Some(_)) => contradiction(format!(
+            "{table}.certificate is {certificate:?} and {table}.ca is not set, so there is no TLS; set it, too"
+        )),
+        (Some(_), Some(_), Some(_)) | (_, None, None) => Ok(()),
     }
 }
 
@@ -345,7 +383,7 @@ fn is_host_and_port(text: &str) -> bool {
 
 /// Refuses a text that is not the address of an etcd server.
 fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
-    let rest = endpoint.strip_prefix("http://");
+    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     let fits = rest.and_then(|rest| rest.trim_end_matches('/').rsplit_once(':')).is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
@@ -353,7 +391,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     contradiction(format!(
-        "ownership.etcd.endpoints holds {endpoint:?}; use http, a host and a port, like \"http://10.0.0.2:2379\""
+        "ownership.etcd.endpoints holds {endpoint:?}; use http or https, a host and a port, like \"http://10.0.0.2:2379\""
     ))
 }
 
@@ -649,7 +687,16 @@ mod tests {
         for (text, expected) in [
             ("authority = 'file'", "ownership.folder is not set"),
             ("authority = 'etcd'", "ownership.etcd.endpoints is empty"),
-            ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "holds \"https://a:2379\"; use http,"),
+            (
+                "authority = 'etcd'\netcd = { endpoints = ['ftp://a:2379'] }",
+                "holds \"ftp://a:2379\"; use http or https,",
+            ),
+            ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "ownership.etcd.ca is not set"),
+            ("authority = 'etcd'\netcd = { endpoints = ['http://a:1'], ca = 'c' }", "which has no TLS; use https"),
+            (
+                "authority = 'etcd'\netcd = { endpoints = ['http://a:1'], certificate = 'c', key = 'k' }",
+                "ownership.etcd.ca is not set, so there is no TLS",
+            ),
             ("authority = 'etcd'\netcd = { endpoints = ['http://a'] }", "holds \"http://a\""),
             ("authority = 'postgres'", "ownership.postgres.hosts is empty"),
             (
@@ -668,15 +715,15 @@ mod tests {
             ),
             (
                 "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', certificate = 'c' }",
-                "certificate is \"c\" and key is not set",
+                "certificate is \"c\" and ownership.postgres.key is not set",
             ),
             (
                 "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', key = 'k' }",
-                "key is \"k\" and certificate is not set",
+                "key is \"k\" and ownership.postgres.certificate is not set",
             ),
             (
                 "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', certificate = 'c', key = 'k' }",
-                "ca is not set, so there is no TLS",
+                "postgres.ca is not set, so there is no TLS",
             ),
             ("authority = 'file'\nfolder = 'x'\nsession_ttl = '500ms'", "ownership.session_ttl 500ms"),
             ("authority = 'file'\nfolder = 'x'\nquorum = 'majority'", "use one of the two"),

@@ -378,14 +378,25 @@ pub enum AuthorityKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdConfig {
-    /// One or more, like `"http://10.0.0.2:2379"`.
+    /// One or more, like `"http://10.0.0.2:2379"`, or with TLS like `"https://10.0.0.2:2379"`.
     pub endpoints: Vec<String>,
     /// The user that this node authenticates as; empty if etcd does not ask.
     pub user: String,
-    /// The password of `user`.
+    /// The password of `user`: itself, or `env:NAME` or `file:PATH`, where it is read at each
+    /// connection.
     pub password: Secret,
     /// The beginning of all keys.
     pub prefix: String,
+    /// With TLS: a file with the certificates (PEM) that the servers' certificates must be signed
+    /// by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// A file with the certificate (PEM) that this node shows the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// A file with the key (PEM) of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// Where PostgreSQL is.

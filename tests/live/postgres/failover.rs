@@ -48,6 +48,8 @@ fn a_standby_without_the_last_grants_gives_none_away() {
         assert!(refused.contains("another primary") && refused.contains("until the sessions"), "{refused}");
         // The session is there, and its grant is not.
         assert_eq!(a.renew().await, AuthorityResponse::Gone);
+        let claim_of_a = AuthorityRequest::Claim { session: a.session, shards: shard.clone(), floor: Epoch(0) };
+        assert_eq!(a.ask(claim_of_a).await, AuthorityResponse::Gone);
         let granted = b.meanwhile(async {
             loop {
                 match b.authority.clone().ask(claim.clone()).await {

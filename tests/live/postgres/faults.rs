@@ -6,7 +6,7 @@ use heartbeat_actors::authority::{AuthorityRequest, AuthorityResponse, Claimed};
 use nix::sys::signal::Signal;
 
 use crate::process::Process;
-use crate::servers::{PASSWORD, Server, USER, signal_process};
+use crate::servers::{ADMIN, PASSWORD, Server, USER, connect, signal_process};
 use crate::suite::{Node, PATIENCE, shards};
 use crate::{TTL, alone, authority, live};
 
@@ -148,6 +148,25 @@ fn a_late_claim_takes_no_shard_released_since() {
         late(&server, a.granted(&shard), a.release(&shard)).await;
         let b = open(&server, LONG, "b").await;
         b.granted(&shard).await;
+    });
+}
+
+#[test]
+fn a_statement_can_compare_the_epoch_with_the_table() {
+    let _alone = alone();
+    let server = Server::start(&[]);
+    live(async {
+        let a = open(&server, LONG, "a").await;
+        let epoch = a.granted(&shards("orders", [3])).await[0].0 as i64;
+        server.admin_in(USER, "CREATE TABLE totals AS SELECT 1 AS id, 0 AS total");
+        let client = connect(&server.host, ADMIN, USER).await.unwrap();
+        // The statement of the book.
+        let statement = "UPDATE totals SET total = total + 1 WHERE id = 1 AND $1 = (SELECT epoch FROM heartbeat.shards \
+            WHERE cluster = 'c' AND shard_group = 'orders' AND shard_index = 3 AND session IS NOT NULL FOR SHARE)";
+        let write = async |epoch: i64| client.execute(statement, &[&epoch]).await.unwrap();
+        assert_eq!((write(epoch).await, write(epoch - 1).await, write(epoch + 1).await), (1, 0, 0));
+        a.release(&shards("orders", [3])).await;
+        assert_eq!(write(epoch).await, 0, "it was given back");
     });
 }
 

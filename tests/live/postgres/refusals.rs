@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use heartbeat_actors::authority::{AuthorityResponse, PostgresAuthority};
 use heartbeat_actors::config::PostgresConfig;
 
-use crate::servers::{PASSWORD, Server, USER, free};
+use crate::servers::{PASSWORD, Pooler, Server, USER, free};
 use crate::suite::{Node, PATIENCE, claimant};
 use crate::{alone, config, live, open_error};
 
@@ -97,7 +97,8 @@ fn a_full_disk_is_named_and_passes() {
     let server = Server::start(&[]);
     live(async {
         check_opens(&config(&[&server.host])).await;
-        // The error of a full disk, raised by a trigger: a disk that is full stops the whole server.
+        // The error of a full disk, raised by a trigger: a disk that is full stops the whole
+        // server.
         let raise = "CREATE FUNCTION heartbeat.full() RETURNS trigger LANGUAGE plpgsql AS \
             'BEGIN RAISE EXCEPTION USING ERRCODE = ''53100'', MESSAGE = ''could not extend file''$ END';\
             CREATE TRIGGER full_disk BEFORE INSERT ON heartbeat.sessions EXECUTE FUNCTION heartbeat.full()";
@@ -105,5 +106,19 @@ fn a_full_disk_is_named_and_passes() {
         check(&config(&[&server.host]), &["its disk is full, could not extend file; make room there"]).await;
         server.admin_in(USER, "DROP TRIGGER full_disk ON heartbeat.sessions");
         check_opens(&config(&[&server.host])).await;
+    });
+}
+
+#[test]
+fn a_pooler_has_to_be_in_session_mode() {
+    let _alone = alone();
+    let server = Server::start(&[]);
+    live(async {
+        for (mode, connections) in [("transaction", 20), ("transaction", 1), ("statement", 20)] {
+            let pooler = Pooler::start(&server, mode, connections);
+            let expected = ["a pooler in transaction mode is in between", "set pool_mode = session there"];
+            check(&config(&[&pooler.host]), &expected).await;
+        }
+        check_opens(&config(&[&Pooler::start(&server, "session", 20).host])).await;
     });
 }

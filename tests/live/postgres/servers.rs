@@ -1,7 +1,7 @@
 //! A PostgreSQL server of this test, and a standby of it.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +30,17 @@ pub(crate) struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What it shares with its processes outlives a kill, and not an immediate shutdown.
+        if !self.has_ended() {
+            self.signal(Signal::SIGCONT);
+            let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGQUIT); // It is killed otherwise.
+        }
+        let begun = Instant::now();
+        while !self.has_ended() && begun.elapsed() < PATIENCE / 4 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.kill();
+        self.remove_shared();
         let _ = std::fs::remove_dir_all(&self.folder); // The next server has another name.
     }
 }
@@ -61,8 +71,14 @@ impl Server {
         let mut arguments = vec!["-D".to_owned(), folder.to_str().unwrap().to_owned()];
         let port = format!("port={}", address.port());
         // A test kills no host, so nothing has to be on the disk.
-        let fixed =
-            [&*port, "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "log_min_messages=fatal"];
+        let fixed = [
+            &*port,
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "log_min_messages=fatal",
+            "dynamic_shared_memory_type=mmap",
+        ];
         for setting in fixed.iter().chain(settings) {
             arguments.extend(["-c".to_owned(), (*setting).to_owned()]);
         }
@@ -80,8 +96,23 @@ impl Server {
 
     /// Ends all its processes at once.
     pub(crate) fn kill(&mut self) {
-        self.signal(Signal::SIGKILL);
-        let _ = self.child.wait(); // It may have ended.
+        if !self.has_ended() {
+            self.signal(Signal::SIGKILL);
+            self.child.wait().unwrap();
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Removes the memory that a killed server has left behind: the last number of the seventh line.
+    fn remove_shared(&self) {
+        let Ok(text) = std::fs::read_to_string(self.folder.join("postmaster.pid")) else { return };
+        if let Some(id) = text.lines().nth(6).and_then(|line| line.split_ascii_whitespace().last()) {
+            // The server may have removed it.
+            let _ = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
+        }
     }
 
     /// Starts it again on what it had.
@@ -230,16 +261,52 @@ pub(crate) fn other_user() -> Option<(u32, u32)> {
     Some((fields.next().unwrap(), fields.next().unwrap()))
 }
 
-/// Gives a file to the user of the servers.
-pub(crate) fn give(path: &Path) {
-    if let Some((user, group)) = other_user() {
-        chown(path, Some(user), Some(group)).unwrap();
-    }
-}
-
 fn run(command: &mut Command) {
     let status = command.status().expect("PostgreSQL is not installed; Debian has it as postgresql");
     assert!(status.success(), "{command:?}: {status}");
+}
+
+/// A pooler of connections in front of a server.
+pub(crate) struct Pooler {
+    pub(crate) host: String,
+    settings: PathBuf,
+    child: Child,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // It may have ended.
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.settings); // The next one has another name.
+    }
+}
+
+impl Pooler {
+    /// Starts one in this mode, with so many connections of the server, and waits until it answers.
+    pub(crate) fn start(server: &Server, mode: &str, connections: u32) -> Pooler {
+        let settings = new_folder("pooler", |folder| std::fs::create_dir(folder).unwrap());
+        let (address, (host, port)) = (free(), server.host.split_once(':').unwrap());
+        let (users, file) = (settings.join("users"), settings.join("pooler.ini"));
+        std::fs::write(&users, format!("\"{USER}\" \"{PASSWORD}\"\n")).unwrap();
+        let text = format!(
+            "[databases]\n{USER} = host={host} port={port} dbname={USER}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = {mode}\n\
+             default_pool_size = {connections}\n",
+            address.port(),
+            users.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = command("/usr/sbin/pgbouncer");
+        let child =
+            command.arg("-q").arg(&file).spawn().expect("pgbouncer is not installed; Debian has it as pgbouncer");
+        let pooler = Pooler { host: address.to_string(), settings, child };
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "the pooler does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        pooler
+    }
 }
 
 fn spawn(arguments: &[String]) -> Child {

@@ -29,12 +29,13 @@
 //!   lease is over. Only a write that names its epoch is then refused: [`EtcdAuthority::record`].
 //!
 //! # Limits
-//! - No TLS, and etcd 3.4 or later.
+//! - etcd 3.4 or later.
 //! - etcd's shortest lease is one and a half times its election timeout, in whole seconds: 2 s
 //!   where that is not changed. Less is raised to it.
 
 mod client;
 mod keys;
+mod tls;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -89,7 +90,8 @@ impl EtcdAuthority {
     /// last: calls that take longer than a sixth of it, or than a second, are repeated elsewhere.
     ///
     /// # Errors
-    /// If an endpoint is not a valid address, or asks for TLS.
+    /// If an endpoint is not a valid address, or asks for TLS and there is no CA, or a file for TLS
+    /// holds no certificate or key.
     pub fn new(config: &EtcdConfig, ttl: Duration, claimant: Claimant) -> Result<EtcdAuthority, AuthorityError> {
         let keys = Keys::new(&config.prefix, &claimant.cluster);
         let (servers, guard, watch) =

@@ -5,8 +5,8 @@ use std::error::Error as _;
 use heartbeat_core::config::PostgresConfig;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
-use tokio_rustls::rustls::{self, CertificateError};
 
+use super::super::tls_files;
 use super::tables::{Tables, quoted};
 
 /// What one attempt came to that did not succeed.
@@ -27,16 +27,9 @@ pub(super) fn cause(error: &Error, config: &PostgresConfig, tables: &Tables) -> 
     if let Some(error) = error.as_db_error() {
         return answered(error, config, tables);
     }
-    let mut source = error.source();
-    let reason = source.map_or_else(|| error.to_string(), |source| source.to_string());
-    while let Some(error) = source {
-        let tls = error.downcast_ref::<rustls::Error>();
-        // An error of a stream hides the one that it holds.
-        let within = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        if let Some(error) = tls.or_else(|| within.and_then(|error| error.downcast_ref())) {
-            return Cause::Passing(untrusted(error));
-        }
-        source = error.source();
+    let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    if let Some(error) = tls_files::error_within(error) {
+        return Cause::Passing(tls_files::reason("ownership.postgres", error));
     }
     match reason.as_str() {
         "password missing" => Cause::Final("it asks for a password; set ownership.postgres.password".to_owned()),
@@ -44,26 +37,6 @@ pub(super) fn cause(error: &Error, config: &PostgresConfig, tables: &Tables) -> 
             "it has no TLS and ownership.postgres.ca asks for it; set ssl = on there, or leave ca out".to_owned(),
         ),
         _ => Cause::Passing(format!("the connection is of no use, {reason}; is it a PostgreSQL?")),
-    }
-}
-
-/// What is wrong with the certificates.
-fn untrusted(error: &rustls::Error) -> String {
-    // Not our own enums: of their many variants these four happen.
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            format!("its certificate has expired, {error}; renew it")
-        }
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            format!("its certificate is of another CA, {error}; put the right one into ownership.postgres.ca")
-        }
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => format!("its certificate is for another name, {error}; use a name of it in ownership.postgres.hosts"),
-        rustls::Error::AlertReceived(_) => format!(
-            "it refuses our certificate, {error}; put one that it trusts into ownership.postgres.certificate and key"
-        ),
-        _ => format!("no TLS with it, {error}"),
     }
 }
 

@@ -18,8 +18,9 @@ use super::causes::{Cause, cause};
 use super::connection::{Connection, Server};
 use super::tables::Tables;
 
-/// Longest time of one call. A healthy server answers within milliseconds.
-const CALL_MAX: Duration = Duration::from_secs(1);
+/// Longest time of one call, and of a new connection, which takes some ten round trips. A healthy
+/// server answers a call within milliseconds.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(1);
 
 /// Longest time of a call with all its repetitions, however long the session lasts: the node has
 /// other requests to make.
@@ -139,13 +140,13 @@ impl ServerClient {
         let connection = self.connected().await?;
         match tokio::time::timeout(self.call_max, call(&connection)).await {
             Ok(answer) => answer.map_err(|error| cause(&error, &self.config, &self.tables)),
-            Err(_) => Err(self.silence()),
+            Err(_) => Err(silence(self.call_max)),
         }
     }
 
     /// The connection, which is made if there is none.
     async fn connected(&self) -> Result<Rc<Connection>, Cause> {
-        tokio::time::timeout(self.call_max, self.connect_once()).await.unwrap_or_else(|_| Err(self.silence()))
+        tokio::time::timeout(CALL_MAX, self.connect_once()).await.unwrap_or_else(|_| Err(silence(CALL_MAX)))
     }
 
     async fn connect_once(&self) -> Result<Rc<Connection>, Cause> {
@@ -181,8 +182,8 @@ impl ServerClient {
     pub(super) fn payload(&self) -> String {
         format!("{}/{}", self.config.schema, self.cluster)
     }
+}
 
-    fn silence(&self) -> Cause {
-        Cause::Passing(format!("no answer within {:?}; is it a PostgreSQL, and does it run?", self.call_max))
-    }
+fn silence(time: Duration) -> Cause {
+    Cause::Passing(format!("no answer within {time:?}; is it a PostgreSQL, and does it run?"))
 }

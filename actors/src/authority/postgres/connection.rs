@@ -12,11 +12,13 @@ use tokio_postgres::tls::TlsStream;
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
+use super::super::secret;
+use super::super::tls_files::server_name;
 use super::causes::{Cause, cause};
-use super::client::ServerClient;
+use super::client::{CALL_MAX, ServerClient};
 use super::pooler;
 use super::tables::{CHANNEL, Statements};
-use super::tls::{Tls, server_name};
+use super::tls::Tls;
 
 /// A connection to a primary.
 pub(super) struct Connection {
@@ -87,13 +89,12 @@ impl Connection {
 /// What holds for all statements of a connection, whatever the server's own settings are. A commit
 /// is on the disk before it is reported.
 fn settings(servers: &ServerClient) -> String {
-    let call_ms = servers.call_max.as_millis();
+    let (call_ms, lock_ms) = (CALL_MAX.as_millis(), servers.call_max.as_millis() / 2);
     format!(
-        "SET statement_timeout = {call_ms}; SET lock_timeout = {}; SET default_transaction_isolation = 'read committed';
+        "SET statement_timeout = {call_ms}; SET lock_timeout = {lock_ms}; SET default_transaction_isolation = 'read committed';
          SET default_transaction_read_only = off; SET jit = off; SET client_min_messages = warning;
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
-         LISTEN {CHANNEL}",
-        call_ms / 2
+         LISTEN {CHANNEL}"
     )
 }
 
@@ -105,7 +106,7 @@ pub(super) async fn connect(servers: &ServerClient, host: &str) -> Result<Raw, C
     let port = stream.local_addr().map_err(absent)?.port();
     let mut config = Config::new();
     config.user(&servers.config.user).dbname(&servers.config.database).application_name("heartbeat");
-    let password = password(servers.config.password.expose())?;
+    let password = secret::read("ownership.postgres.password", &servers.config.password).map_err(Cause::Final)?;
     if !password.is_empty() {
         config.password(password);
     }
@@ -113,7 +114,7 @@ pub(super) async fn connect(servers: &ServerClient, host: &str) -> Result<Raw, C
     let (client, task) = match &servers.tls {
         Some(files) => {
             config.ssl_mode(SslMode::Require);
-            let tls = Tls::new(files.current().client.clone(), server_name(host)?);
+            let tls = Tls::new(files.current().client.clone(), server_name(host).map_err(Cause::Final)?);
             let (client, connection) = config.connect_raw(stream, tls).await.map_err(refused)?;
             (client, drive(servers, connection))
         }
@@ -124,21 +125,6 @@ pub(super) async fn connect(servers: &ServerClient, host: &str) -> Result<Raw, C
         }
     };
     Ok(Raw { client, port, task })
-}
-
-/// The password, or what is at the place that it names.
-fn password(text: &str) -> Result<String, Cause> {
-    if let Some(name) = text.strip_prefix("env:") {
-        let unset = |error| format!("ownership.postgres.password names the variable {name:?}, {error}; set it");
-        return std::env::var(name).map_err(|error| Cause::Final(unset(error)));
-    }
-    if let Some(path) = text.strip_prefix("file:") {
-        let unread =
-            |error| format!("ownership.postgres.password names the file {path:?}, {error}; let it be readable");
-        let read = std::fs::read_to_string(path).map_err(|error| Cause::Final(unread(error)))?;
-        return Ok(read.trim_end_matches(['\n', '\r']).to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 /// Reads and writes until the connection ends, and counts the notifications for this cluster.

@@ -242,8 +242,8 @@ impl PostgresAuthority {
             let mut attempt = self.guard.attempt();
             loop {
                 let raise = async {
-                    let statement = &connection.statements.raise_guard;
-                    let raised = connection.client.query_opt(statement, &[&number, &self.cluster]).await?;
+                    let (statement, version) = (&connection.statements.raise_guard, self.version(session));
+                    let raised = connection.client.query_opt(statement, &[&number, &self.cluster, &version]).await?;
                     raised.map(|row| row.try_get::<_, i64>(0)).transpose()
                 };
                 let Some(guard) = self.guard.revision(number, raise).await? else { break };

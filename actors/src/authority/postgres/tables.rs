@@ -222,10 +222,11 @@ impl Tables {
         )
     }
 
-    /// Session, cluster.
+    /// Session, cluster, and the last version that is known: a session whose last change is lost is
+    /// over.
     fn raise_guard(&self) -> String {
         format!(
-            "UPDATE {}.sessions SET guard = guard + 1 WHERE session = $1 AND cluster = $2
+            "UPDATE {}.sessions SET guard = guard + 1 WHERE session = $1 AND cluster = $2 AND version >= $3
              AND ends > clock_timestamp() RETURNING guard",
             self.schema
         )

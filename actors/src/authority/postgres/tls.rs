@@ -14,8 +14,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::causes::Cause;
-
 /// Makes a connection one with TLS.
 pub(super) struct Tls {
     connector: TlsConnector,
@@ -29,13 +27,6 @@ impl Tls {
     pub(super) fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Tls {
         Tls { connector: TlsConnector::from(config), name }
     }
-}
-
-/// The name that has to be in the server's certificate.
-pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, Cause> {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-    ServerName::try_from(name.to_owned())
-        .map_err(|error| Cause::Final(format!("{name:?} is no name that a certificate can have, {error}")))
 }
 
 impl TlsConnect<TcpStream> for Tls {
