@@ -106,7 +106,8 @@ impl Server {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Removes the memory that a killed server has left behind: the last number of the seventh line.
+    /// Removes the memory that a killed server has left behind: the last number of the seventh
+    /// line.
     fn remove_shared(&self) {
         let Ok(text) = std::fs::read_to_string(self.folder.join("postmaster.pid")) else { return };
         if let Some(id) = text.lines().nth(6).and_then(|line| line.split_ascii_whitespace().last()) {
