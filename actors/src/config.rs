@@ -37,7 +37,7 @@
 pub use heartbeat_core::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, DEFAULT_TOML, DetectorConfig, DetectorKind, Drain, EtcdConfig,
     EventsConfig, HeldThread, HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, MembershipConfig, MetricsConfig,
-    Mode, OnGiveUp, OnIsolated, OnSuspected, OnThreadHeld, OwnershipConfig, PhiReading, QuorumRule,
+    Mode, OnGiveUp, OnIsolated, OnSuspected, OnThreadHeld, OwnershipConfig, PhiReading, PostgresConfig, QuorumRule,
     REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEEDS_MAX, SNAPSHOT_BYTES_MAX, Secret, StopConfig,
     TOKEN_BYTES_MIN, WorkersConfig,
 };

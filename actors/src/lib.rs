@@ -55,7 +55,7 @@
 //! | which message led to which, within a node and between nodes | [`spans`] |
 //! | what a node knows now | [`view`] |
 //! | settings | [`config`] |
-//! | who may run a shard, from files or etcd | [`authority`] |
+//! | who may run a shard, from files, etcd or PostgreSQL | [`authority`] |
 //! | health, metrics and the node's view over HTTP | [`http`][http], feature `http` |
 //! | tests of your own supervision | [`testkit`][kit], feature `testkit` |
 //!

@@ -5,7 +5,8 @@
 //! the authority may grant its shards to other nodes.
 //!
 //! The engine sends requests and handles responses. Its driver knows where the authority is: files
-//! on this host, or etcd. The private `sharding::claims` decides what to request and when.
+//! on this host, etcd, or PostgreSQL. The private `sharding::claims` decides what to request and
+//! when.
 //!
 //! Source: C. Gray and D. Cheriton, "Leases: An efficient fault-tolerant mechanism for distributed
 //! file cache consistency", SOSP 1989.

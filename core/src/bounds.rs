@@ -178,7 +178,7 @@ fn moved_after_silence(ownership: &OwnershipConfig, timeout: Duration) -> Durati
     match (ownership.authority, ownership.quorum) {
         (AuthorityKind::View, QuorumRule::None) => timeout,
         (AuthorityKind::View, QuorumRule::Majority) => timeout + ownership.lease,
-        (AuthorityKind::File | AuthorityKind::Etcd, _) => timeout.max(ownership.session_ttl),
+        (AuthorityKind::File | AuthorityKind::Etcd | AuthorityKind::Postgres, _) => timeout.max(ownership.session_ttl),
     }
 }
 
@@ -191,8 +191,8 @@ fn moved_after_end(ownership: &OwnershipConfig, config: &Config) -> Duration {
     match (ownership.authority, ownership.quorum) {
         (AuthorityKind::View, QuorumRule::None) | (AuthorityKind::File, _) => Duration::ZERO,
         (AuthorityKind::View, QuorumRule::Majority) => ownership.lease,
-        (AuthorityKind::Etcd, _) if ownership.fenced => Duration::ZERO,
-        (AuthorityKind::Etcd, _) => ownership.session_ttl,
+        (AuthorityKind::Etcd | AuthorityKind::Postgres, _) if ownership.fenced => Duration::ZERO,
+        (AuthorityKind::Etcd | AuthorityKind::Postgres, _) => ownership.session_ttl,
     }
 }
 

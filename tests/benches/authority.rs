@@ -6,12 +6,18 @@
 //! cargo bench -p heartbeat-tests --bench authority
 //! # And in etcd: one server and three, on this host:
 //! cargo bench -p heartbeat-tests --bench authority --features etcd
+//! # And in PostgreSQL, one server on this host:
+//! cargo bench -p heartbeat-tests --bench authority --features etcd,postgres
 //! ```
 //!
 //! Rows are those of a table in Markdown: median and 99th percentile. With `--test` everything is
 //! done a few times.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on says where")]
 
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "the tests do more to the servers")]
+#[path = "../live/postgres/servers.rs"]
+mod postgres_servers;
 #[cfg(feature = "etcd")]
 #[allow(dead_code, reason = "the tests do more to the servers")]
 #[path = "../live/etcd/servers.rs"]
@@ -39,6 +45,8 @@ fn main() {
         folder(rounds).await;
         #[cfg(feature = "etcd")]
         etcd(rounds).await;
+        #[cfg(feature = "postgres")]
+        postgres(rounds).await;
     });
 }
 
@@ -165,4 +173,39 @@ async fn etcd(rounds: u32) {
         measure(&format!("{name}: 64 transactions at once"), rounds, each).await;
         tokio::task::spawn_blocking(move || drop(started)).await.unwrap();
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(rounds: u32) {
+    use heartbeat_actors::authority::PostgresAuthority;
+    use heartbeat_actors::config::PostgresConfig;
+    use postgres_servers::{PASSWORD, Server, USER};
+
+    // Every commit waits for the disk, as it would in use.
+    let server = tokio::task::spawn_blocking(|| Server::start(&["fsync=on"])).await.unwrap();
+    let config = PostgresConfig {
+        hosts: vec![server.host.clone()],
+        user: USER.to_owned(),
+        password: PASSWORD.into(),
+        database: USER.to_owned(),
+        schema: "heartbeat".to_owned(),
+        ..PostgresConfig::default()
+    };
+    let open = |name: &str| Rc::new(PostgresAuthority::new(&config, TTL, claimant("c", name, 1)).unwrap());
+    let node = Node::open(open("a"), TTL).await;
+    ask("PostgreSQL", &node, rounds).await;
+    // From the release of one node to the grant of another that waits for it.
+    let other = Node::open(open("b"), TTL).await;
+    let shard = shards("handed over", [0]);
+    let hand_over = async |_| {
+        node.granted(&shard).await;
+        let (freed, ()) = tokio::join!(other.authority.clone().freed(), node.release(&shard));
+        let () = freed;
+        while matches!(other.claim(&shard).await[..], [heartbeat_actors::authority::Claimed::Held { .. }]) {
+            other.authority.clone().freed().await;
+        }
+        other.release(&shard).await;
+    };
+    measure("PostgreSQL: a shard handed over, and given back", rounds, hand_over).await;
+    tokio::task::spawn_blocking(move || drop(server)).await.unwrap();
 }

@@ -35,6 +35,7 @@ const WORDS: &[&str] = &[
     "{ a = 1 }",
     "'majority'",
     "'etcd'",
+    "'postgres'",
     "'file'",
     "'phi'",
     "'budget'",

@@ -28,7 +28,7 @@ pub fn recovery(config: &Config) -> Duration {
     let sessions = match config.ownership.authority {
         AuthorityKind::View => 0,
         // The time of a session without renewal, and as long again for nodes that may come back.
-        AuthorityKind::File | AuthorityKind::Etcd => 2,
+        AuthorityKind::File | AuthorityKind::Etcd | AuthorityKind::Postgres => 2,
     };
     config.timeout
         + config.interval * 5

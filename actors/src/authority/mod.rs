@@ -5,7 +5,9 @@
 //! awaited, or done on another thread.
 //!
 //! - `lease_table`: the rules of the authorities that keep their own table. `memory`: one process.
-//!   `file`: one host. `etcd`: several hosts.
+//!   `file`: one host. `etcd`, `postgres`: several hosts.
+//! - `guard`: late changes have no effect. `tls_files`: certificates and keys, read again on
+//!   change.
 //! - `name`: how names are written where some characters are not allowed.
 
 #[cfg(feature = "etcd")]
@@ -13,12 +15,20 @@ mod etcd;
 pub(crate) mod fence;
 #[cfg(target_os = "linux")]
 mod file;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod guard;
 #[cfg(any(target_os = "linux", feature = "testkit"))]
 mod lease_table;
 #[cfg(feature = "testkit")]
 mod memory;
-#[cfg(any(target_os = "linux", feature = "etcd"))]
+#[cfg(any(target_os = "linux", feature = "etcd", feature = "postgres"))]
 mod name;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod secret;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod tls_files;
 
 use std::fmt;
 use std::rc::Rc;
@@ -35,6 +45,8 @@ pub use file::FileAuthority;
 pub use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, CLAIMS_MAX, Claimed, SessionId, ShardName};
 #[cfg(feature = "testkit")]
 pub use memory::{MemoryStore, Reach};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresAuthority;
 
 /// Hands out the right to run a shard.
 pub trait Authority {
@@ -86,8 +98,9 @@ impl std::error::Error for AuthorityError {}
 /// # Errors
 /// If there is no `[cluster]` table, which has the name to claim under, or this build has no such
 /// authority. With `file`, if the folder cannot be used. With `etcd`, if an endpoint makes no
-/// sense. An etcd that cannot be reached is not an error here, since it may be reachable later:
-/// each request reports it.
+/// sense. With `etcd` or `postgres`, if a file for TLS holds no certificate or key. A server that
+/// cannot be reached is not an error here, since it may be reachable later: each request reports
+/// it.
 pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Authority>>, AuthorityError> {
     let ownership = &config.ownership;
     match ownership.authority {
@@ -114,11 +127,22 @@ pub fn open(config: &Config, generation: Generation) -> Result<Option<Rc<dyn Aut
                         build it with the feature \"etcd\" of heartbeat-actors";
             Err(AuthorityError(text.to_owned()))
         }
+        #[cfg(feature = "postgres")]
+        AuthorityKind::Postgres => {
+            let claimant = claimant(config, generation)?;
+            Ok(Some(Rc::new(PostgresAuthority::new(&ownership.postgres, ownership.session_ttl, claimant)?)))
+        }
+        #[cfg(not(feature = "postgres"))]
+        AuthorityKind::Postgres => {
+            let text = "ownership.authority is \"postgres\" and this program was built without it; \
+                        build it with the feature \"postgres\" of heartbeat-actors";
+            Err(AuthorityError(text.to_owned()))
+        }
     }
 }
 
 /// The name to claim under.
-#[cfg(any(target_os = "linux", feature = "etcd"))]
+#[cfg(any(target_os = "linux", feature = "etcd", feature = "postgres"))]
 fn claimant(config: &Config, generation: Generation) -> Result<Claimant, AuthorityError> {
     let Some(cluster) = &config.cluster else {
         let text = "ownership.authority is set and there is no [cluster] table; \
@@ -129,7 +153,7 @@ fn claimant(config: &Config, generation: Generation) -> Result<Claimant, Authori
 }
 
 /// Refuses more than may be asked at once.
-#[cfg(any(target_os = "linux", feature = "testkit", feature = "etcd"))]
+#[cfg(any(target_os = "linux", feature = "testkit", feature = "etcd", feature = "postgres"))]
 fn check(ask: &AuthorityRequest) -> Result<(), AuthorityError> {
     match ask {
         AuthorityRequest::Claim { shards, .. } | AuthorityRequest::Release { shards, .. }
@@ -171,6 +195,13 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn who_has_no_name_can_claim_nothing() {
         check("authority = 'file'\nfolder = 'never-made'", "", "there is no [cluster] table");
+    }
+
+    #[test]
+    #[cfg(not(feature = "postgres"))]
+    fn a_build_without_postgres_says_so() {
+        let postgres = "authority = 'postgres'\npostgres = { hosts = ['127.0.0.1:1'], user = 'u', database = 'd' }";
+        check(postgres, CLUSTER, "build it with the feature \"postgres\"");
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //! |---|---|---|
 //! | `"view"`, `quorum = "none"` | both sides may run a shard | a [`Fence`] for all writes |
 //! | `"view"`, `quorum = "majority"` | a minority runs none | a [`Fence`] for late writes |
-//! | `"file"` or `"etcd"` | a node without a session runs no shard | a [`Fence`] for late writes |
+//! | `"file"`, `"etcd"` or `"postgres"` | a node without a session runs no shard | a [`Fence`] for late writes |
 //!
 //! Before a side effect a worker asks its [`Lease`](crate::worker::Lease). A lease cannot stop a
 //! write that is already under way; a [`Fence`] at the store can.
@@ -498,7 +498,8 @@ fn log_promise(group: &str, ownership: &OwnershipConfig) {
         (AuthorityKind::View, QuorumRule::None) => {
             warn!(event = "shards_promised", group, promise, "two nodes may run the same shard in a partition")
         }
-        (AuthorityKind::View, QuorumRule::Majority) | (AuthorityKind::File | AuthorityKind::Etcd, _) => {
+        (AuthorityKind::View, QuorumRule::Majority)
+        | (AuthorityKind::File | AuthorityKind::Etcd | AuthorityKind::Postgres, _) => {
             info!(event = "shards_promised", group, promise, "shards are supervised under this promise");
         }
     }

@@ -108,11 +108,11 @@ fn limits(config: &Config) -> Vec<&'static str> {
             "The quorum rests on time: news of members within ownership.lease, and clocks of the same rate to a tenth.",
         ),
         (AuthorityKind::File, _) => limits.push("The authority is this host's: nodes of other hosts do not see it."),
-        (AuthorityKind::Etcd, _) if !config.ownership.fenced => {
+        (AuthorityKind::Etcd | AuthorityKind::Postgres, _) if !config.ownership.fenced => {
             limits
                 .push("A lease is not a fence: a write in progress when it ends can be recognised only by its epoch.");
         }
-        (AuthorityKind::Etcd, _) => {
+        (AuthorityKind::Etcd | AuthorityKind::Postgres, _) => {
             limits.push("Each write of a shard must carry its epoch, or late writes get through.")
         }
     }

@@ -5,13 +5,14 @@
 //! have to fit.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
     ARBITERS_MAX, AuthorityKind, ClusterConfig, Config, ConfigError, DetectorConfig, DetectorKind, EntitiesConfig,
-    HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, QuorumRule,
-    REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEAL_KEY_DIGITS, SEAL_KEYS_MAX, SEEDS_MAX, SNAPSHOT_BYTES_MAX,
-    SealConfig, TOKEN_BYTES_MIN, WorkersConfig,
+    EtcdConfig, HttpConfig, INTENSITY_MAX, LEASE_MIN, MESSAGE_BYTES_MAX, OwnershipConfig, PhiReading, PostgresConfig,
+    QuorumRule, REQUESTS_WINDOW_MAX, RequestsConfig, RestartConfig, SEAL_KEY_DIGITS, SEAL_KEYS_MAX, SEEDS_MAX,
+    SNAPSHOT_BYTES_MAX, SealConfig, TOKEN_BYTES_MIN, WorkersConfig,
 };
 use crate::member::{
     Epoch, METADATA_BYTES_MAX, Metadata, NAME_BYTES_MAX, SEAL_KEY, WEIGHT_KEY, WIRE_KEY, Weight, canonical,
@@ -223,7 +224,8 @@ impl OwnershipConfig {
                 return contradiction("ownership.authority is \"etcd\" and ownership.etcd.endpoints is empty; use one like \"http://10.0.0.2:2379\"".to_owned());
             }
             AuthorityKind::File => {}
-            AuthorityKind::Etcd => self.etcd.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?,
+            AuthorityKind::Postgres => self.postgres.check()?,
+            AuthorityKind::Etcd => self.etcd.check()?,
         }
         if self.quorum == QuorumRule::Majority {
             return contradiction(
@@ -300,9 +302,89 @@ impl HttpConfig {
     }
 }
 
+impl PostgresConfig {
+    /// Refuses what cannot be connected to.
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| contradiction(format!("ownership.postgres.{text}"));
+        if self.hosts.is_empty() {
+            return refuse(
+                "hosts is empty and ownership.authority is \"postgres\"; use one like \"10.0.0.2:5432\"".to_owned(),
+            );
+        }
+        if let Some(host) = self.hosts.iter().find(|host| !is_host_and_port(host)) {
+            return refuse(format!("hosts holds {host:?}; use a host and a port, like \"10.0.0.2:5432\""));
+        }
+        for (key, value) in [("user", &self.user), ("database", &self.database), ("schema", &self.schema)] {
+            if value.is_empty() {
+                return refuse(format!("{key} is empty; set it to the name of the {key}"));
+            }
+            // A longer name would be cut off by the server, and be another one.
+            if value.len() > POSTGRES_NAME_BYTES_MAX || value.contains('\0') {
+                return refuse(format!("{key} {value:?} is no name there; use 1 to {POSTGRES_NAME_BYTES_MAX} bytes"));
+            }
+        }
+        check_files("ownership.postgres", &self.ca, &self.certificate, &self.key)
+    }
+}
+
+impl EtcdConfig {
+    /// Refuses what cannot be connected to. That there are endpoints is known.
+    fn check(&self) -> Result<(), ConfigError> {
+        self.endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?;
+        check_files("ownership.etcd", &self.ca, &self.certificate, &self.key)?;
+        for endpoint in &self.endpoints {
+            match (endpoint.starts_with("https://"), &self.ca) {
+                (true, None) => {
+                    return contradiction(format!(
+                        "ownership.etcd.endpoints holds {endpoint:?} and ownership.etcd.ca is not set; set it to a file with the CA of the servers"
+                    ));
+                }
+                (false, Some(ca)) => {
+                    return contradiction(format!(
+                        "ownership.etcd.ca is {ca:?} and ownership.etcd.endpoints holds {endpoint:?}, which has no TLS; use https"
+                    ));
+                }
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses files of TLS of which some are missing.
+fn check_files(
+    table: &str,
+    ca: &Option<PathBuf>,
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+) -> Result<(), ConfigError> {
+    match (ca, certificate, key) {
+        (_, Some(certificate), None) => {
+            contradiction(format!("{table}.certificate is {certificate:?} and {table}.key is not set; set both"))
+        }
+        (_, None, Some(key)) => {
+            contradiction(format!("{table}.key is {key:?} and {table}.certificate is not set; set both"))
+        }
+        (None, Some(certificate), Some(_)) => contradiction(format!(
+            "{table}.certificate is {certificate:?} and {table}.ca is not set, so there is no TLS; set it, too"
+        )),
+        (Some(_), Some(_), Some(_)) | (_, None, None) => Ok(()),
+    }
+}
+
+/// Longest name in PostgreSQL (`NAMEDATALEN` - 1).
+const POSTGRES_NAME_BYTES_MAX: usize = 63;
+
+/// Whether it is a host and a port.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ' ', '@']) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}
+
 /// Refuses a text that is not the address of an etcd server.
 fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
-    let rest = endpoint.strip_prefix("http://");
+    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
     let fits = rest.and_then(|rest| rest.trim_end_matches('/').rsplit_once(':')).is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
@@ -310,7 +392,7 @@ fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     contradiction(format!(
-        "ownership.etcd.endpoints holds {endpoint:?}; use http, a host and a port, like \"http://10.0.0.2:2379\""
+        "ownership.etcd.endpoints holds {endpoint:?}; use http or https, a host and a port, like \"http://10.0.0.2:2379\""
     ))
 }
 
@@ -694,8 +776,44 @@ mod tests {
         for (text, expected) in [
             ("authority = 'file'", "ownership.folder is not set"),
             ("authority = 'etcd'", "ownership.etcd.endpoints is empty"),
-            ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "holds \"https://a:2379\"; use http,"),
+            (
+                "authority = 'etcd'\netcd = { endpoints = ['ftp://a:2379'] }",
+                "holds \"ftp://a:2379\"; use http or https,",
+            ),
+            ("authority = 'etcd'\netcd = { endpoints = ['https://a:2379'] }", "ownership.etcd.ca is not set"),
+            ("authority = 'etcd'\netcd = { endpoints = ['http://a:1'], ca = 'c' }", "which has no TLS; use https"),
+            (
+                "authority = 'etcd'\netcd = { endpoints = ['http://a:1'], certificate = 'c', key = 'k' }",
+                "ownership.etcd.ca is not set, so there is no TLS",
+            ),
             ("authority = 'etcd'\netcd = { endpoints = ['http://a'] }", "holds \"http://a\""),
+            ("authority = 'postgres'", "ownership.postgres.hosts is empty"),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['postgres://a'] }",
+                "hosts holds \"postgres://a\"; use a host",
+            ),
+            ("authority = 'postgres'\npostgres = { hosts = ['a:0'] }", "hosts holds \"a:0\""),
+            ("authority = 'postgres'\npostgres = { hosts = ['a:1'] }", "ownership.postgres.user is empty"),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u' }",
+                "ownership.postgres.database is empty",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', schema = '' }",
+                "ownership.postgres.schema is empty",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', certificate = 'c' }",
+                "certificate is \"c\" and ownership.postgres.key is not set",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', key = 'k' }",
+                "key is \"k\" and ownership.postgres.certificate is not set",
+            ),
+            (
+                "authority = 'postgres'\npostgres = { hosts = ['a:1'], user = 'u', database = 'd', certificate = 'c', key = 'k' }",
+                "postgres.ca is not set, so there is no TLS",
+            ),
             ("authority = 'file'\nfolder = 'x'\nsession_ttl = '500ms'", "ownership.session_ttl 500ms"),
             ("authority = 'file'\nfolder = 'x'\nquorum = 'majority'", "use one of the two"),
             ("quorum = 'majority'\nlease = '4s'", "ownership.lease 4s"),

@@ -334,6 +334,8 @@ pub struct OwnershipConfig {
     pub folder: Option<PathBuf>,
     /// For `etcd`: where it is.
     pub etcd: EtcdConfig,
+    /// For `postgres`: where it is.
+    pub postgres: PostgresConfig,
     /// Which members must answer a node that owns shards, where there is no authority.
     pub quorum: QuorumRule,
     /// Least number of answering nodes, this one included; at least 1.
@@ -370,20 +372,60 @@ pub enum AuthorityKind {
     File,
     /// An etcd cluster.
     Etcd,
+    /// A PostgreSQL database.
+    Postgres,
 }
 
 /// Where etcd is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdConfig {
-    /// One or more, like `"http://10.0.0.2:2379"`.
+    /// One or more, like `"http://10.0.0.2:2379"`, or with TLS like `"https://10.0.0.2:2379"`.
     pub endpoints: Vec<String>,
     /// The user that this node authenticates as; empty if etcd does not ask.
     pub user: String,
-    /// The password of `user`.
+    /// The password of `user`: itself, or `env:NAME` or `file:PATH`, where it is read at each
+    /// connection.
     pub password: Secret,
     /// The beginning of all keys.
     pub prefix: String,
+    /// With TLS: a file with the certificates (PEM) that the servers' certificates must be signed
+    /// by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// A file with the certificate (PEM) that this node shows the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// A file with the key (PEM) of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+/// Where PostgreSQL is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// One or more, like `"10.0.0.2:5432"`: the primary, and standbys that may become it.
+    pub hosts: Vec<String>,
+    /// The user that this node authenticates as.
+    pub user: String,
+    /// The password of `user`: itself, or `env:NAME` or `file:PATH`, where it is read at each
+    /// connection.
+    pub password: Secret,
+    /// The database.
+    pub database: String,
+    /// The schema of the tables.
+    pub schema: String,
+    /// A file with the certificates (PEM) that the server's certificate must be signed by. With it
+    /// each connection has TLS; without it none has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// A file with the certificate (PEM) that this node shows the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// A file with the key (PEM) of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// How a node stops that was asked to by a signal.
@@ -739,6 +781,7 @@ impl Config {
                 *key = key.hidden();
             }
         }
+        config.ownership.postgres.password = config.ownership.postgres.password.hidden();
         if let Some(http) = &mut config.http {
             http.token = http.token.hidden();
         }
@@ -817,6 +860,12 @@ impl OwnershipConfig {
             }
             (AuthorityKind::Etcd, _, false) => {
                 "one owner at a time, by leases in etcd; a write in progress when a lease ends can be recognised only by its epoch"
+            }
+            (AuthorityKind::Postgres, _, false) => {
+                "one owner at a time, by leases in PostgreSQL and the clock of its server; a write in progress when a lease ends can be recognised only by its epoch"
+            }
+            (AuthorityKind::Postgres, _, true) => {
+                "one epoch after the other, by leases in PostgreSQL; a process that was seen to end is not waited for, so every write of a shard must carry its epoch and be refused if it is too low"
             }
             (AuthorityKind::Etcd, _, true) => {
                 "one epoch after the other, by leases in etcd; a process that was seen to end is not waited for, so every write of a shard must carry its epoch and be refused if it is too low"

@@ -26,7 +26,7 @@ impl OwnProfile {
     pub(super) fn new(config: &Config) -> OwnProfile {
         let withheld = match config.ownership.authority {
             AuthorityKind::View => None,
-            AuthorityKind::File | AuthorityKind::Etcd => Some(Vec::new()),
+            AuthorityKind::File | AuthorityKind::Etcd | AuthorityKind::Postgres => Some(Vec::new()),
         };
         OwnProfile { withheld }
     }

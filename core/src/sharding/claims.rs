@@ -118,7 +118,7 @@ impl Claims {
     pub(super) fn new(ownership: &OwnershipConfig, now: Instant) -> Option<Claims> {
         match ownership.authority {
             AuthorityKind::View => None,
-            AuthorityKind::File | AuthorityKind::Etcd => Some(Claims {
+            AuthorityKind::File | AuthorityKind::Etcd | AuthorityKind::Postgres => Some(Claims {
                 ttl: ownership.session_ttl,
                 ttl_requested: ownership.session_ttl,
                 fenced: ownership.fenced,

@@ -5,6 +5,8 @@
 //! other, since most of them measure time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "../authority/certificates.rs"]
+mod certificates;
 mod faults;
 mod late;
 mod nodes;
@@ -14,6 +16,7 @@ mod refusals;
 mod servers;
 #[path = "../authority/suite.rs"]
 mod suite;
+mod tls;
 
 use std::future::Future;
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! An etcd cluster of this test.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -71,6 +71,28 @@ impl Servers {
         };
         let members = (0..some).map(start).collect();
         Servers { endpoints: clients.clone(), members, folder }
+    }
+
+    /// Starts one server with TLS, which asks for a client's certificate, without waiting.
+    pub(crate) fn start_tls(certificate: &Path, key: &Path, ca: &Path) -> Servers {
+        let mut servers = Servers::start_some(0, 1);
+        servers.endpoints[0] = servers.endpoints[0].replace("http", "https");
+        let (folder, endpoint) = (&servers.folder, &servers.endpoints[0]);
+        let arguments = [
+            ("data-dir", folder.join("m0").display().to_string()),
+            ("listen-client-urls", endpoint.clone()),
+            ("advertise-client-urls", endpoint.clone()),
+            ("listen-peer-urls", format!("http://{}", free())),
+            ("cert-file", certificate.display().to_string()),
+            ("key-file", key.display().to_string()),
+            ("trusted-ca-file", ca.display().to_string()),
+            ("client-cert-auth", "true".to_owned()),
+            ("log-level", "fatal".to_owned()),
+            ("logger", "zap".to_owned()),
+        ];
+        let arguments: Vec<_> = arguments.map(|(key, value)| format!("--{key}={value}")).into();
+        servers.members.push(Member { child: run(&arguments), arguments });
+        servers
     }
 
     /// Which of them leads. Waits until one does, and all say so.

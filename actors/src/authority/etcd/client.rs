@@ -10,11 +10,13 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, ConnectOptions, Error, LeaseKeepAliveStream, LeaseKeeper};
-use heartbeat_core::config::EtcdConfig;
+use heartbeat_core::config::{EtcdConfig, Secret};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::super::AuthorityError;
+use super::super::tls_files::TlsFiles;
+use super::super::{AuthorityError, secret};
+use super::tls;
 
 /// Longest time of one call. A healthy server answers within milliseconds. An election of a leader
 /// takes about two seconds, in which the other servers are tried again.
@@ -37,7 +39,8 @@ const UNIMPLEMENTED: i32 = 12;
 /// The servers, and the connection to one of them.
 pub(super) struct ServerClient {
     endpoints: Vec<String>,
-    user: Option<(String, String)>,
+    user: Option<(String, Secret)>,
+    tls: Option<TlsFiles>,
     /// Longest time of one call.
     pub(super) call_max: Duration,
     /// Longest time of a call with all its repetitions.
@@ -87,9 +90,15 @@ pub(super) enum Cause {
 impl ServerClient {
     pub(super) fn new(config: &EtcdConfig, ttl: Duration) -> Result<ServerClient, AuthorityError> {
         for endpoint in &config.endpoints {
-            if !endpoint.starts_with("http://") || address(endpoint).is_none() {
+            let has_tls = endpoint.starts_with("https://");
+            if !(has_tls || endpoint.starts_with("http://")) || address(endpoint).is_none() {
                 return Err(AuthorityError(format!(
-                    "ownership.etcd.endpoints holds {endpoint:?}; this build speaks no TLS: use one like \"http://10.0.0.2:2379\""
+                    "ownership.etcd.endpoints holds {endpoint:?}; use one like \"http://10.0.0.2:2379\""
+                )));
+            }
+            if has_tls != config.ca.is_some() {
+                return Err(AuthorityError(format!(
+                    "ownership.etcd.endpoints holds {endpoint:?}; use https and ownership.etcd.ca, or none of the two"
                 )));
             }
         }
@@ -97,9 +106,12 @@ impl ServerClient {
             let text = "ownership.etcd.endpoints is empty; use one like \"http://10.0.0.2:2379\"";
             return Err(AuthorityError(text.to_owned()));
         }
+        let (certificate, key) = (config.certificate.as_deref(), config.key.as_deref());
+        let tls = config.ca.as_deref().map(|ca| TlsFiles::open("ownership.etcd", ca, certificate, key));
         Ok(ServerClient {
             endpoints: config.endpoints.clone(),
-            user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.expose().to_owned())),
+            user: (!config.user.is_empty()).then(|| (config.user.clone(), config.password.clone())),
+            tls: tls.transpose()?,
             call_max: CALL_MAX.min(ttl / 6),
             all_tries_max: ALL_TRIES_MAX.min(ttl / 3),
             state: RefCell::new(State { at: 0, client: None, keeper: None, pause: ROUND_PAUSE }),
@@ -179,12 +191,25 @@ impl ServerClient {
     async fn connect(&self, endpoint: &str) -> Result<Client, Cause> {
         // The client connects in the background and does not report a refused connection.
         let host_and_port = address(endpoint).unwrap_or_default();
-        if let Err(error) = TcpStream::connect(host_and_port).await {
-            return Err(Cause::Passing(format!("no process listens there, {error}")));
-        }
+        let stream = match TcpStream::connect(host_and_port).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(Cause::Passing(format!("no process listens there, {error}"))),
+        };
         let options = ConnectOptions::new().with_require_leader(true).with_connect_timeout(self.call_max);
         let options = match self.user.clone() {
-            Some((user, password)) => options.with_user(user, password),
+            Some((user, password)) => {
+                let password = secret::read("ownership.etcd.password", &password).map_err(Cause::Final)?;
+                options.with_user(user, password)
+            }
+            None => options,
+        };
+        let options = match &self.tls {
+            Some(files) => {
+                let set = files.current();
+                // Nor does it say why there is no TLS.
+                tls::check(stream, host_and_port, &set).await.map_err(Cause::Passing)?;
+                options.with_tls(tls::options(&set))
+            }
             None => options,
         };
         Client::connect([endpoint], Some(options)).await.map_err(|error| cause(&error))

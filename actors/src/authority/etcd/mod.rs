@@ -29,13 +29,13 @@
 //!   lease is over. Only a write that names its epoch is then refused: [`EtcdAuthority::record`].
 //!
 //! # Limits
-//! - No TLS, and etcd 3.4 or later.
+//! - etcd 3.4 or later.
 //! - etcd's shortest lease is one and a half times its election timeout, in whole seconds: 2 s
 //!   where that is not changed. Less is raised to it.
 
 mod client;
-mod guard;
 mod keys;
+mod tls;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -53,9 +53,9 @@ use heartbeat_core::authority::{AuthorityRequest, AuthorityResponse, Claimed, Se
 use heartbeat_core::config::EtcdConfig;
 use heartbeat_core::member::Epoch;
 
+use super::guard::Guard;
 use super::{Authority, AuthorityError, Claimant, check};
 use client::{Connected, Failure, ServerClient};
-use guard::Guard;
 use keys::Keys;
 use watch::Watch;
 
@@ -90,7 +90,8 @@ impl EtcdAuthority {
     /// last: calls that take longer than a sixth of it, or than a second, are repeated elsewhere.
     ///
     /// # Errors
-    /// If an endpoint is not a valid address, or asks for TLS.
+    /// If an endpoint is not a valid address, or asks for TLS and there is no CA, or a file for TLS
+    /// holds no certificate or key.
     pub fn new(config: &EtcdConfig, ttl: Duration, claimant: Claimant) -> Result<EtcdAuthority, AuthorityError> {
         let keys = Keys::new(&config.prefix, &claimant.cluster);
         let (servers, guard, watch) =
@@ -293,7 +294,7 @@ impl EtcdAuthority {
                     let is_there = Compare::create_revision(&*key, CompareOp::Greater, 0);
                     let put = TxnOp::put(&*key, &*generation, Some(PutOptions::new().with_lease(lease)));
                     let done = client.txn(Txn::new().when([is_there]).and_then([put])).await?;
-                    Ok(done.header().filter(|_| done.succeeded()).map(|header| header.revision()))
+                    Ok::<_, Error>(done.header().filter(|_| done.succeeded()).map(|header| header.revision()))
                 };
                 let Some(revision) = self.guard.revision(lease, renewal(client.clone())).await? else { break };
                 let is_known = Compare::mod_revision(&*key, CompareOp::Equal, revision);

@@ -1,19 +1,19 @@
 //! `guard`: a change that arrives too late has no effect.
 //!
 //! A call that was given up may still be carried out, at any time, by a server that was paused. So
-//! each change names the revision at which the session's key was written last. After a call whose
-//! outcome is not known, that key is written again before any other change. A change under the
-//! previous revision fails from then on. Between two such calls the guard costs nothing.
+//! each change names a revision of the session: in etcd the one at which its key was written last,
+//! in PostgreSQL a counter in its row. After a call whose outcome is not known, the revision is
+//! raised before any other change. A change under the previous revision fails from then on. Between
+//! two such calls the guard costs nothing.
 
 use std::cell::Cell;
 
-use etcd_client::Error;
 use tokio::sync::Mutex;
 
 /// The guard of one session at a time.
 #[derive(Default)]
 pub(super) struct Guard {
-    /// The lease, and the revision at which its key was last written.
+    /// The session, and its last revision.
     known: Mutex<Option<(i64, i64)>>,
     /// Whether the outcome of some call is not known.
     is_unsure: Cell<bool>,
@@ -31,13 +31,13 @@ impl Guard {
         Attempt { guard: self, is_done: false }
     }
 
-    /// The revision to name; `None` if the session is gone. `renewal` writes the session's key and
-    /// says at which revision, if it is there; one caller at a time does.
-    pub(super) async fn revision(
+    /// The revision to name; `None` if the session is gone. `renewal` raises the revision and
+    /// returns it, if the session is there; one caller at a time does.
+    pub(super) async fn revision<E>(
         &self,
         lease: i64,
-        renewal: impl Future<Output = Result<Option<i64>, Error>>,
-    ) -> Result<Option<i64>, Error> {
+        renewal: impl Future<Output = Result<Option<i64>, E>>,
+    ) -> Result<Option<i64>, E> {
         let mut known = self.known.lock().await;
         match *known {
             Some((of, revision)) if of == lease && !self.is_unsure.get() => return Ok(Some(revision)),
@@ -83,7 +83,7 @@ mod tests {
     /// The revision that is named for a lease, where the next renewal would give `next`.
     #[track_caller]
     fn check(guard: &Guard, lease: i64, next: Option<i64>, expected: Option<i64>) {
-        let revision = guard.revision(lease, async { Ok(next) }).now_or_never().unwrap();
+        let revision = guard.revision(lease, async { Ok::<_, ()>(next) }).now_or_never().unwrap();
         assert_eq!(revision.unwrap(), expected);
     }
 
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_renewal_that_fails_is_made_again() {
         let guard = Guard::default();
-        let failed = guard.revision(7, async { Err(Error::WatchError(String::new())) });
+        let failed = guard.revision(7, async { Err(()) });
         assert!(failed.now_or_never().unwrap().is_err());
         check(&guard, 7, Some(2), Some(2));
     }
