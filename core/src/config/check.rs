@@ -482,7 +482,7 @@ fn check_seal(seal: &SealConfig, metadata: &Metadata) -> Result<(), ConfigError>
         }
     }
     let mut with_keys = metadata.clone();
-    with_keys.insert(SEAL_KEY.to_owned(), vec!["0000"; SEAL_KEYS_MAX].join(","));
+    with_keys.insert(SEAL_KEY.to_owned(), ["0000"; SEAL_KEYS_MAX].join(","));
     check_metadata("cluster.metadata, with the ids of the keys,", &with_keys)?;
     if metadata.contains_key(SEAL_KEY) {
         return contradiction(format!(

@@ -95,9 +95,7 @@ impl Cluster {
         if header.from == self.peers.me.id {
             return self.handle_duplicate_name(source, datagram, ctx);
         }
-        // A probe is for whichever process is there, so under a seal it may be a recorded one.
-        let confirms = !matches!(datagram.body, Body::Probe { .. });
-        let row = if confirms { self.unconfirmed.handle_datagram(source.address(), header) } else { None };
+        let row = self.unconfirmed.handle_datagram(source.address(), header);
         let mut effect = self.merge_confirmed(row, ctx);
         let route = if is_admission(&datagram.body) {
             Route::Admission
