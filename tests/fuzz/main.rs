@@ -5,7 +5,7 @@
 //! It asserts three things. Nothing panics. The memory that one input takes is bounded. A value
 //! that was read can be written and read again without a difference. The run needs stable Rust only
 //! and is deterministic: a seed and a number name an input. There is no coverage guidance;
-//! `cargo fuzz` has it and needs a nightly compiler.
+//! `tests/guided` has it.
 //!
 //! `HEARTBEAT_FUZZ_INPUTS` is the number of inputs for each target (default 20,000), and
 //! `HEARTBEAT_FUZZ_SEED` the seed (default 1). A failure prints both, and the input itself. Such an
