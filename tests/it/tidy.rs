@@ -36,10 +36,11 @@ const CORE: [&str; 26] = [
 
 /// The rooms of `actors` in the order of their imports, as for [`CORE`]. What the crate root
 /// exports (`use crate::Config`) belongs to no room.
-const ACTORS: [&str; 20] = [
+const ACTORS: [&str; 21] = [
     "clock",
     "lock",
     "spans",
+    "seal",
     "transport",
     "thread",
     "authority",

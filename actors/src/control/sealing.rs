@@ -28,10 +28,11 @@ struct State {
 }
 
 impl Sealing {
+    /// The seal of the keys that all threads share.
+    ///
     /// # Errors
     /// The system gives no random numbers.
-    pub(crate) fn new(shared: Option<&Arc<SealShared>>, members_max: u32) -> Result<Sealing, SealError> {
-        let Some(shared) = shared else { return Ok(Sealing::default()) };
+    pub(crate) fn new(shared: &Arc<SealShared>, members_max: u32) -> Result<Sealing, SealError> {
         let seal = shared.seal(members_max as usize + STRANGERS_MAX)?;
         let state = State { seal, shared: shared.clone(), seen: 0, refused: Repeated::new("datagram_refused") };
         Ok(Sealing(Some(Rc::new(RefCell::new(state)))))

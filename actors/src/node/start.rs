@@ -266,17 +266,8 @@ fn start_actors(
     let generation = clock.generation();
     let identity = Identity { generation, address: address.unwrap_or(nowhere) };
     let host = identity.address.ip();
-    // Randomness is for jitter only, so that restarts do not coincide. Any seed that differs
-    // between nodes will do. In virtual time every run is to be the same.
-    let seed = match thread_source {
-        ThreadSource::System => {
-            generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(identity.address.port()) << 32
-        }
-        #[cfg(feature = "testkit")]
-        ThreadSource::SimulatedThread => generation.0,
-    };
-    let seal = open_seal(&config, identity.generation)?;
-    let sealing = Sealing::new(seal.as_ref(), config.membership.members_max)?;
+    let seed = seed(thread_source, generation, identity.address);
+    let (seal, sealing) = open_seal(&config, generation)?;
     // Without a cluster every shard runs here, and no authority is asked.
     let authority = match &config.cluster {
         Some(_) => crate::authority::open(&config, generation)?,
@@ -317,9 +308,7 @@ fn start_actors(
     let actor = Supervisor::new(clock, thread_source, engine, view, cells, links);
     spawn_vital(thread_source, type_name::<Supervisor>(), context.into_future(actor));
     if let Some(seal) = &seal {
-        supervisor.do_send(Request::PublishKeys);
-        let publisher = supervisor.clone();
-        seal.follow_files(move || publisher.do_send(Request::PublishKeys)).map_err(NodeError::Thread)?;
+        publish_keys(seal, &supervisor).map_err(NodeError::Thread)?;
     }
     Ok(Actors {
         supervisor,
@@ -331,12 +320,31 @@ fn start_actors(
     })
 }
 
+/// The seed of an engine. Randomness is for jitter only, so that restarts do not coincide. Any seed
+/// that differs between nodes will do. In virtual time every run is to be the same.
+fn seed(thread_source: ThreadSource, generation: Generation, address: SocketAddr) -> u64 {
+    match thread_source {
+        ThreadSource::System => generation.0 ^ u64::from(std::process::id()) << 48 ^ u64::from(address.port()) << 32,
+        #[cfg(feature = "testkit")]
+        ThreadSource::SimulatedThread => generation.0,
+    }
+}
+
+/// Publishes the ids of the keys, now and whenever they change.
+fn publish_keys(seal: &Arc<SealShared>, supervisor: &Addr<Supervisor>) -> io::Result<()> {
+    supervisor.do_send(Request::PublishKeys);
+    let publisher = supervisor.clone();
+    seal.follow_files(move || publisher.do_send(Request::PublishKeys))
+}
+
 /// Reads the keys that the traffic between nodes is sealed with, if the config has any.
-fn open_seal(config: &Config, generation: Generation) -> Result<Option<Arc<SealShared>>, SealError> {
-    let Some(cluster) = &config.cluster else { return Ok(None) };
-    let Some(seal) = &cluster.seal else { return Ok(None) };
+fn open_seal(config: &Config, generation: Generation) -> Result<(Option<Arc<SealShared>>, Sealing), SealError> {
+    let configured = config.cluster.as_ref().and_then(|cluster| Some((cluster, cluster.seal.as_ref()?)));
+    let Some((cluster, seal)) = configured else { return Ok((None, Sealing::default())) };
     let me = ProcessId { node: NodeId::of(&cluster.node), generation };
-    SealShared::open(seal, me).map(|shared| Some(Arc::new(shared)))
+    let shared = Arc::new(SealShared::open(seal, me)?);
+    let sealing = Sealing::new(&shared, config.membership.members_max)?;
+    Ok((Some(shared), sealing))
 }
 
 /// The code with which a process ends whose control thread has panicked: `EX_SOFTWARE` of
