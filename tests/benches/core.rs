@@ -260,6 +260,13 @@ impl Cluster {
         let engine = Engine::new(Config::from_toml(text).unwrap(), identity, 1, Instant::ZERO).unwrap();
         let mut cluster =
             Cluster { engine, members: Vec::new(), seals: None, seals_answers: false, buffer: Vec::new() };
+        // It begins a cluster of its own, which the others join.
+        let mut at = Instant::ZERO;
+        while !cluster.engine.is_joined() {
+            at = cluster.engine.poll_timeout().expect("the monitor waits for its seeds");
+            cluster.engine.handle(at, Input::Timeout);
+            cluster.drain();
+        }
         let mut bytes = Vec::new();
         for index in 0..count {
             let name = format!("node-{index}");
@@ -269,7 +276,7 @@ impl Cluster {
             let mut token = 0;
             for _ in 0..2 {
                 wire::encode_join(&mut bytes, header, token, &member(&name, address));
-                cluster.engine.handle(Instant::ZERO, Input::datagrams([(address, &bytes[..])]));
+                cluster.engine.handle(at, Input::datagrams([(address, &bytes[..])]));
                 while let Some(output) = cluster.engine.poll_output(&mut cluster.buffer) {
                     if let (Output::Transmit { .. }, Ok(Body::Challenge { token: said })) =
                         (output, wire::decode(&cluster.buffer).map(|said| said.body))
@@ -279,6 +286,7 @@ impl Cluster {
                 }
             }
         }
+        assert_eq!(cluster.engine.members().count(), count as usize + 1, "all have joined");
         cluster
     }
 
@@ -351,7 +359,7 @@ impl Cluster {
 }
 
 fn bench_cluster(bencher: Bencher<'_, '_>, cluster: Cluster) {
-    let (count, cluster, mut slot) = (cluster.members.len(), RefCell::new(cluster), 1);
+    let (count, cluster, mut slot) = (cluster.members.len(), RefCell::new(cluster), 10);
     bencher
         .counter(ItemsCount::new(count))
         .with_inputs(|| {

@@ -74,6 +74,43 @@ struct Sender {
     turn: u64,
 }
 
+/// A sealed datagram that is to be opened.
+struct Sealed<'k> {
+    key: &'k Key,
+    id: KeyId,
+    process: ProcessId,
+    counter: u64,
+    /// Where its ciphertext begins.
+    clear: usize,
+    receiver: Option<ProcessId>,
+}
+
+impl Sealed<'_> {
+    /// Decrypts it in place, if its tag is right.
+    fn open_with(&self, cipher: &LessSafeKey, bytes: &mut [u8]) -> Result<(), OpenError> {
+        let (head, body) = bytes.split_at_mut(self.clear);
+        let (covered, length) = covered(head, self.receiver);
+        let opened = cipher.open_in_place(nonce(self.counter), Aad::from(&covered[..length]), body);
+        opened.map(drop).map_err(|_| OpenError::Forged(self.id))
+    }
+
+    /// Opens one of a process that has sent before.
+    fn open_known(&self, sender: &mut Sender, bytes: &mut [u8]) -> Result<(), OpenError> {
+        if let Some((_, cipher)) = sender.ciphers.iter().find(|(id, _)| *id == self.id) {
+            return self.open_with(cipher, bytes);
+        }
+        sender.ciphers.push((self.id, self.open_unknown(bytes)?));
+        Ok(())
+    }
+
+    /// Opens one of another process. Returns what opens the next one of it.
+    fn open_unknown(&self, bytes: &mut [u8]) -> Result<LessSafeKey, OpenError> {
+        let cipher = self.key.cipher_of(self.process);
+        self.open_with(&cipher, bytes)?;
+        Ok(cipher)
+    }
+}
+
 /// Seals the datagrams of one process, and opens those that it receives.
 pub struct Seal {
     me: ProcessId,
@@ -200,7 +237,11 @@ impl Seal {
         }
     }
 
+    /// How the newest datagram of a process came.
     fn contact(&self, process: ProcessId) -> Option<Contact> {
+        if let Some(sender) = self.senders.get(&process.node).filter(|sender| sender.generation == process.generation) {
+            return Some(Contact::Sealed(sender.key));
+        }
         self.strangers.iter().find(|(known, _)| *known == process).map(|(_, contact)| *contact)
     }
 
@@ -238,6 +279,9 @@ impl Seal {
                 return Err(OpenError::Plain);
             }
             self.counts.plain_taken += 1;
+            if self.senders.get(&process.node).is_some_and(|sender| sender.generation < process.generation) {
+                self.changes.push((process.node, None));
+            }
             self.note_contact(process, Contact::Plain);
             return Ok(0..bytes.len());
         }
@@ -250,22 +294,36 @@ impl Seal {
         counter[..6].copy_from_slice(&bytes[start.length + 2..clear]);
         let counter = u64::from_le_bytes(counter);
         let is_bound = counter & IS_BOUND != 0;
-        let key = self.ring.get(id).cloned().ok_or(OpenError::UnknownKey(id))?;
+        let key = self.ring.get(id).ok_or(OpenError::UnknownKey(id))?;
         if !is_bound && !start.is_first_contact() {
             return Err(OpenError::Unaddressed);
         }
-        let sender = self.senders.get(&process.node);
-        if let Some(sender) = sender.filter(|sender| sender.generation >= process.generation) {
-            if sender.generation > process.generation && is_bound {
-                return Err(OpenError::Stale);
+        self.turn += 1;
+        let receiver = is_bound.then_some(self.me);
+        let sealed = Sealed { key, id, process, counter, clear, receiver };
+        match self.senders.get_mut(&process.node) {
+            Some(sender) if sender.generation == process.generation => {
+                if !sender.window.is_new(counter & COUNTER_MAX) {
+                    return Err(OpenError::Replayed);
+                }
+                sealed.open_known(sender, bytes)?;
+                sender.window.note(counter & COUNTER_MAX);
+                sender.turn = self.turn;
+                if sender.key != id {
+                    sender.key = id;
+                    self.changes.push((process.node, Some(id)));
+                }
             }
-            if sender.generation == process.generation && !sender.window.is_new(counter & COUNTER_MAX) {
-                return Err(OpenError::Replayed);
+            Some(sender) if sender.generation > process.generation && is_bound => return Err(OpenError::Stale),
+            Some(_) | None => {
+                let cipher = sealed.open_unknown(bytes)?;
+                if is_bound {
+                    self.note_sender(process, Window::new(counter & COUNTER_MAX), (id, cipher));
+                } else {
+                    self.note_contact(process, Contact::Sealed(id));
+                }
             }
         }
-        self.decrypt(&key, process, counter, clear, bytes).map_err(|()| OpenError::Forged(id))?;
-        self.note_received(&key, process, counter);
-        self.note_contact(process, Contact::Sealed(id));
         // The start moves up to what it was cut off from, as a plain one.
         let begin = KEY_AND_COUNTER_BYTES;
         bytes.copy_within(0..start.length, begin);
@@ -273,60 +331,19 @@ impl Seal {
         Ok(begin..bytes.len() - TAG_BYTES)
     }
 
-    /// Decrypts in place, if the tag is right.
-    fn decrypt(&self, key: &Key, process: ProcessId, counter: u64, clear: usize, bytes: &mut [u8]) -> Result<(), ()> {
-        let receiver = (counter & IS_BOUND != 0).then_some(self.me);
-        let (head, body) = bytes.split_at_mut(clear);
-        let (covered, length) = covered(head, receiver);
-        let known = self.senders.get(&process.node).filter(|sender| sender.generation == process.generation);
-        let cipher = known.and_then(|sender| sender.ciphers.iter().find(|(id, _)| *id == key.id()));
-        let aad = Aad::from(&covered[..length]);
-        let opened = match cipher {
-            Some((_, cipher)) => cipher.open_in_place(nonce(counter), aad, body),
-            None => key.cipher_of(process).open_in_place(nonce(counter), aad, body),
-        };
-        opened.map(drop).map_err(drop)
-    }
-
-    /// Notes that an authentic datagram came. Only one for this very process begins a window: it
-    /// cannot be a recording from before.
-    fn note_received(&mut self, key: &Key, process: ProcessId, counter: u64) {
-        self.turn += 1;
-        let (turn, is_bound, counter) = (self.turn, counter & IS_BOUND != 0, counter & COUNTER_MAX);
-        let fresh = |window| Sender {
-            generation: process.generation,
-            window,
-            ciphers: vec![(key.id(), key.cipher_of(process))],
-            key: key.id(),
-            turn,
-        };
-        match self.senders.get_mut(&process.node) {
-            Some(sender) if sender.generation == process.generation => {
-                sender.window.note(counter);
-                sender.turn = turn;
-                if sender.key != key.id() {
-                    sender.key = key.id();
-                    self.changes.push((process.node, Some(key.id())));
-                    if sender.ciphers.iter().all(|(id, _)| *id != key.id()) {
-                        sender.ciphers.push((key.id(), key.cipher_of(process)));
-                    }
-                }
-            }
-            Some(sender) if is_bound && sender.generation < process.generation => {
-                *sender = fresh(Window::new(counter));
-                self.changes.push((process.node, Some(key.id())));
-            }
-            None if is_bound => {
-                if self.senders.len() >= self.senders_max
-                    && let Some(oldest) = self.senders.iter().min_by_key(|(_, sender)| sender.turn).map(|(id, _)| *id)
-                {
-                    self.senders.remove(&oldest);
-                }
-                self.senders.insert(process.node, fresh(Window::new(counter)));
-                self.changes.push((process.node, Some(key.id())));
-            }
-            Some(_) | None => {}
+    /// Notes a process of which the first datagram for this very process has come. Only such a one
+    /// begins a window: it cannot be a recording from before.
+    fn note_sender(&mut self, process: ProcessId, window: Window, cipher: (KeyId, LessSafeKey)) {
+        let is_new = !self.senders.contains_key(&process.node);
+        if is_new
+            && self.senders.len() >= self.senders_max
+            && let Some(oldest) = self.senders.iter().min_by_key(|(_, sender)| sender.turn).map(|(id, _)| *id)
+        {
+            self.senders.remove(&oldest);
         }
+        let (generation, key, turn) = (process.generation, cipher.0, self.turn);
+        self.senders.insert(process.node, Sender { generation, window, ciphers: vec![cipher], key, turn });
+        self.changes.push((process.node, Some(key)));
     }
 
     /// Notes how a process that is not a member, or publishes no keys, sends.
