@@ -76,7 +76,7 @@ fn harm(seed: u64) -> Option<String> {
         world.apply(Fault::Kill(place));
         world.run(SECOND * 15);
         world.apply(Fault::Start(place));
-        world.run(SECOND * 15);
+        world.run(SECOND * 60);
     }
     let members: Vec<Member> = world.engine(0).unwrap().members().cloned().collect();
     let (before, clocks) = (beliefs(&world), clocks_ahead(&mut world, places));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use heartbeat_actors::transport::{BATCH_MAX, Batch, MemoryNetwork, Transport, UdpTransport};
-use heartbeat_core::wire::DATAGRAM_BYTES_MAX;
+use heartbeat_core::wire::{DATAGRAM_BYTES_MAX, SEAL_BYTES};
 
 use crate::{PATIENCE, live};
 
@@ -75,7 +75,7 @@ async fn suite(bind: impl Fn(SocketAddr) -> io::Result<Box<dyn Transport>>) {
     a.send(b.address(), &vec![2; DATAGRAM_BYTES_MAX * 3]).unwrap();
     a.send(b.address(), b"after").unwrap();
     let lengths: Vec<usize> = collect(&*b, 3).await.iter().map(|(_, bytes)| bytes.len()).collect();
-    assert_eq!(lengths, [DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MAX + 1, 5]);
+    assert_eq!(lengths, [DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MAX + SEAL_BYTES + 1, 5]);
 
     // An empty one is one.
     a.send(b.address(), b"").unwrap();

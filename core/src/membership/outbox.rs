@@ -145,7 +145,10 @@ impl Outbox {
         self.push(to, Some(receiver), payload);
     }
 
+    /// A probe is for whichever process is there: it may have taken the place of the one that the
+    /// table has, and could not open what is sealed for that one.
     fn push(&mut self, to: SocketAddr, receiver: Option<ProcessId>, payload: Payload) {
+        let receiver = receiver.filter(|_| !matches!(payload, Payload::Body(Body::Probe { .. })));
         let version = self.newest.filter(|(from, _)| *from == to).map(|(_, version)| version);
         let payload = answer_in(version, payload);
         self.queue.push_back(Outgoing::Send { to, receiver, payload });
