@@ -1,8 +1,8 @@
 //! `tls_files`: certificates and keys in files, which are read again when they change.
 //!
-//! Whoever renews a certificate writes its file anew, and a node may read it half written, or a new
-//! certificate beside the old key. So what is read counts only if all of it fits together. Until
-//! then the last good set stays in use.
+//! A program that renews a certificate writes its file anew. A node may read that file half
+//! written, or find a new certificate beside the old key. So a set of files counts only if its
+//! parts fit together. Until then the last good set stays in use.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

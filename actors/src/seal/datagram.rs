@@ -9,7 +9,7 @@
 //!
 //! The tag covers all of it, and the id and the generation of the receiver, which do not travel. So
 //! a recording opens in one process only, and there a counter counts once. A join and a probe may
-//! be for whichever process has the address; they alone open in any. They are harmless: a join
+//! be for any process that has the address; they alone open in any. They are harmless: a join
 //! needs a token of the receiving process, and a probe earns no more than an echo.
 //!
 //! The counter begins at random, so even two processes of one name and one generation are unlikely

@@ -48,7 +48,7 @@ pub(crate) enum Payload {
         parcel: Parcel,
         offset: u32,
     },
-    /// A message in this version of the format, whatever version is in use.
+    /// A message in this version of the format, also where another version is in use.
     In {
         version: u8,
         payload: Box<Payload>,
@@ -134,8 +134,8 @@ impl Outbox {
         self.newest = Some((from, version));
     }
 
-    /// Sends to whichever process has this address. Only a join or a probe goes there: under a
-    /// seal, nothing else counts that is not for a certain process.
+    /// Sends to the process that has this address, which this node need not know. Only a join or a
+    /// probe goes there: under a seal, all other messages have to be for a certain process.
     pub(super) fn send(&mut self, to: SocketAddr, payload: Payload) {
         self.push(to, None, payload);
     }
@@ -145,8 +145,8 @@ impl Outbox {
         self.push(to, Some(receiver), payload);
     }
 
-    /// A probe is for whichever process is there: it may have taken the place of the one that the
-    /// table has, and could not open what is sealed for that one.
+    /// A probe is for any process at the address. A new process may have taken the place of the one
+    /// in the table, and could not open a message that is sealed for its predecessor.
     fn push(&mut self, to: SocketAddr, receiver: Option<ProcessId>, payload: Payload) {
         let receiver = receiver.filter(|_| !matches!(payload, Payload::Body(Body::Probe { .. })));
         let version = self.newest.filter(|(from, _)| *from == to).map(|(_, version)| version);

@@ -5,8 +5,8 @@
 //!
 //! The version rises when the last member ends that could not use a higher one. It falls again when
 //! such a member joins. Two nodes may learn of that at different times: so each node decodes all
-//! versions that it can use, whatever it sends. A node that is no member may know less. It is
-//! answered in the version of its own datagram: see [`super::outbox`].
+//! versions that it can use, not only the one that it sends. A node that is no member may know
+//! less. It is answered in the version of its own datagram: see [`super::outbox`].
 
 use crate::ctx::Ctx;
 use crate::event::Event;

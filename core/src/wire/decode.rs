@@ -58,7 +58,7 @@ pub struct Start {
 
 impl Start {
     /// Whether a message of this kind counts though it is not sealed for a certain process: a join
-    /// or a probe, which goes to whichever process has the address.
+    /// or a probe, which may go to any process that has the address.
     pub fn is_first_contact(&self) -> bool {
         matches!(self.kind, JOIN_KIND | PROBE_KIND)
     }

@@ -86,8 +86,8 @@ impl Connection {
     }
 }
 
-/// What holds for all statements of a connection, whatever the server's own settings are. A commit
-/// is on the disk before it is reported.
+/// The settings of a connection, which come before the server's own. The server writes a commit to
+/// the disk before it reports it.
 fn settings(servers: &ServerClient) -> String {
     let (call_ms, lock_ms) = (CALL_MAX.as_millis(), servers.call_max.as_millis() / 2);
     format!(

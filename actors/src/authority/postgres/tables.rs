@@ -2,9 +2,9 @@
 //!
 //! | table | row | holds |
 //! |---|---|---|
-//! | `stores` | one for each cluster | the server that wrote it last, the last session's number, until when no shard is granted |
+//! | `stores` | one for each cluster | its last server and session, and when grants begin |
 //! | `sessions` | one for each session | its node, its time to live, when it ends |
-//! | `shards` | one for each shard that ever had an owner | the session that has it, the last epoch |
+//! | `shards` | one for each shard that had an owner | the session that has it, the last epoch |
 //!
 //! Names are written as in a file name (`name`), since no text in PostgreSQL holds a zero byte.
 //!

@@ -41,7 +41,7 @@ impl TlsConnect<TcpStream> for Tls {
 
 impl tokio_postgres::tls::TlsStream for TlsStream {
     fn channel_binding(&self) -> ChannelBinding {
-        // The certificate is verified, so that nobody in between could use one.
+        // This client verifies the certificate, so a third party cannot stand in between.
         ChannelBinding::none()
     }
 }
