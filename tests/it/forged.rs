@@ -163,9 +163,14 @@ fn body(random: &mut Random, members: &[Member]) -> Body<'static> {
 /// A datagram with random fields.
 pub(crate) fn forged(random: &mut Random, members: &[Member]) -> Vec<u8> {
     let sender = subject(random, members);
-    let generation = number(random, sender.generation.0, wire::TIME_MAX);
-    let clock = number(random, 10_000, wire::TIME_MAX - generation);
-    let header = Header { generation: Generation(generation), clock, ..header(&sender) };
+    let generation = Generation(number(random, sender.generation.0, wire::TIME_MAX));
+    forged_under(Header { generation, ..header(&sender) }, random, members)
+}
+
+/// A datagram with this sender, and with random fields.
+pub(crate) fn forged_under(sender: Header, random: &mut Random, members: &[Member]) -> Vec<u8> {
+    let clock = number(random, 10_000, wire::TIME_MAX - sender.generation.0);
+    let header = Header { clock, ..sender };
     let mut datagram = Vec::new();
     if random.chance(0.05) {
         let token = number(random, 1, u64::MAX);
@@ -205,7 +210,7 @@ pub(crate) fn beliefs(world: &World) -> String {
 
 /// How far ahead of the time since its start each node's logical clock is, in milliseconds, as the
 /// header of an answer to a stranger shows it.
-fn clocks_ahead(world: &mut World, places: usize) -> Vec<i64> {
+pub(crate) fn clocks_ahead(world: &mut World, places: usize) -> Vec<i64> {
     let stranger: SocketAddr = "192.0.2.77:7100".parse().unwrap();
     let mut bytes = Vec::new();
     wire::encode(&mut bytes, header(&member("stranger", Generation(1), stranger)), &Body::Sync(Box::new([0; 64])));

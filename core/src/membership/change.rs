@@ -54,6 +54,7 @@ impl Cluster {
         if row.id == self.peers.me.id {
             return self.handle_row_of_self(row, ctx);
         }
+        let Some(row) = &self.believable(from, row, ctx) else { return OwnershipEffect::Nothing };
         match self.peers.table.merge(ctx.now, row, &ctx.config.membership) {
             Ok(None) => OwnershipEffect::Nothing,
             Ok(Some(change)) => self.apply(&change, Origin::Received(Some(from)), ctx),
@@ -63,6 +64,27 @@ impl Cluster {
                 OwnershipEffect::Nothing
             }
         }
+    }
+
+    /// What is believed of a row. The end of a later process than the one that is known here ends
+    /// that one: if it lives and the row was made up, it can refute that. Where none is known, the
+    /// end of a process that would have begun in the future is nothing: it would keep processes of
+    /// this name out.
+    fn believable<'a>(&self, from: NodeId, row: &Row<'a>, ctx: &Ctx) -> Option<Row<'a>> {
+        if row.status.is_member() || self.joining.trusts(from, ctx.now) {
+            return Some(*row);
+        }
+        let Some(known) = self.peers.table.member(row.id) else {
+            let skew_max = ctx.config.membership.clock_skew_max.as_millis() as u64 * 2;
+            let latest = self.out.clock.own(ctx.now).saturating_add(skew_max);
+            return (row.generation.0 <= latest).then_some(*row);
+        };
+        if known.generation >= row.generation {
+            return Some(*row);
+        }
+        // That process may have owned shards of groups that are unknown here.
+        let revision = known.revision.saturating_add(1);
+        Some(Row { generation: known.generation, incarnation: known.incarnation, revision, details: None, ..*row })
     }
 
     /// Merges the row of a process that has just been confirmed.
@@ -76,7 +98,10 @@ impl Cluster {
     fn handle_row_of_self(&mut self, row: &Row<'_>, ctx: &mut Ctx) -> OwnershipEffect {
         match self.refutations.handle_row_of_self(row, &mut self.peers, ctx) {
             SelfOutcome::Nothing => return OwnershipEffect::Nothing,
-            SelfOutcome::Superseded(generation, address) => return self.give_way(generation, address, ctx),
+            SelfOutcome::Namesake(generation, address) => {
+                self.ask_namesake(generation, address);
+                return OwnershipEffect::Nothing;
+            }
             SelfOutcome::WasDead => {}
             // Lifelines are those of a generation.
             SelfOutcome::Renewed => self.close_lifelines(),
@@ -222,8 +247,9 @@ fn emit_status_change(before: Option<&Member>, after: &Member, reported_by: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::{Generation, Incarnation};
-    use crate::membership::fixture::{self, cluster, ctx, events, id, member, note};
+    use crate::member::{Generation, Incarnation, Profile};
+    use crate::membership::fixture::{self, address, cluster, ctx, events, id, member, note};
+    use crate::membership::outbox::{Outgoing, Payload};
     use crate::membership::watch::WatchKind;
     use crate::wire::{Header, Rows};
 
@@ -290,6 +316,41 @@ mod tests {
             assert_eq!(events(&mut ctx).len(), 1);
             assert_eq!(cluster.merge_row(id("b"), &row, &mut ctx), OwnershipEffect::Nothing, "again");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_later_process_ends_the_known_one() {
+        let future = Generation(wire::TIME_MAX);
+        for status in [Status::Dead, Status::Left] {
+            let (mut cluster, mut ctx) = cluster(&["a", "b"]);
+            let row = |name| Row { generation: future, ..note(name, status, Incarnation::default()) };
+            cluster.merge_row(id("b"), &row("a"), &mut ctx);
+            let known = cluster.table().member(id("a")).unwrap();
+            assert_eq!((known.generation, known.status), (fixture::GENERATION, status));
+            cluster.merge_row(id("b"), &row("x"), &mut ctx);
+            assert!(cluster.table().member(id("x")).is_none());
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_later_process_of_this_node_is_no_proof() {
+        let (mut cluster, mut ctx) = cluster(&["a"]);
+        let me = cluster.table().member(cluster.me()).unwrap().clone();
+        let generation = Generation(me.generation.0 + 1);
+        let later =
+            Member { generation, profile: Profile { address: address("x"), ..(*me.profile).clone() }.into(), ..me };
+        let header = Header { cluster: 0, from: id("a"), generation: fixture::GENERATION, clock: 0 };
+        let mut buffer = Vec::new();
+        wire::encode(&mut buffer, header, &Body::Gossip);
+        let count_at = buffer.len() - 1;
+        assert!(wire::push_rumour(&mut buffer, count_at, &later, true));
+        assert_eq!(cluster.merge_rows(&wire::decode(&buffer).unwrap(), &mut ctx), OwnershipEffect::Nothing);
+        assert_eq!(events(&mut ctx), []);
+        let Some(Outgoing::Send { to, payload: Payload::Body(Body::Challenge { .. }), .. }) = cluster.poll_outgoing()
+        else {
+            panic!("it is not asked")
+        };
+        assert_eq!(to, address("x"));
     }
 
     #[test]

@@ -25,9 +25,10 @@ use crate::random::mix;
 use crate::time::Instant;
 use crate::wire::Header;
 
-/// A member's clock past this one is not followed, unless our own is near it: it is damaged. The
-/// year 2248, up to which epochs are exact in JSON.
-const FOLLOWED_MAX: u64 = 1 << (53 - Epoch::NUMBER_BITS);
+/// A member's clock that is farther ahead of this node's own, in milliseconds, is not followed: it
+/// is damaged, or made up. Members' clocks are `membership.clock_skew_max` apart at most, but for
+/// epochs that were lifted over older ones. What was followed wrongly is right again in a month.
+const AHEAD_MAX: u64 = 30 * 86_400_000;
 
 /// Wall clocks before September 2020 are certainly wrong: no release of this program is as old.
 const WALL_MIN: u64 = 1_600_000_000_000;
@@ -64,7 +65,7 @@ impl Clock {
 
     /// Handles the clock of a member.
     pub(super) fn follow(&mut self, theirs: u64, now: Instant) {
-        if theirs > self.followed.0 && theirs <= FOLLOWED_MAX.max(self.own(now)) {
+        if theirs > self.followed.0 && theirs <= self.own(now).saturating_add(AHEAD_MAX) {
             self.followed = (theirs, now);
         }
     }
@@ -186,10 +187,13 @@ mod tests {
     #[test]
     fn a_damaged_clock_is_not_followed() {
         let mut clock = clock(TODAY);
-        for theirs in [FOLLOWED_MAX + 1, Epoch::MILLIS_MAX, u64::MAX] {
+        for theirs in [TODAY + 1_000 + AHEAD_MAX + 1, Epoch::MILLIS_MAX, u64::MAX] {
             clock.follow(theirs, at(1));
             assert_eq!(clock.at(at(1), true), TODAY + 1_000);
         }
+        clock.follow(TODAY + 1_000 + AHEAD_MAX, at(1));
+        clock.follow(TODAY + 1_000 + AHEAD_MAX * 2, at(1));
+        assert_eq!(clock.at(at(1), true), TODAY + 1_000 + AHEAD_MAX, "one clock does not open the way for the next");
         assert!(clock.epoch(7, Epoch(u64::MAX), at(1)) <= Epoch::MAX);
         assert!(self::clock(u64::MAX).epoch(7, Epoch(0), at(1)) <= Epoch::MAX);
     }

@@ -249,7 +249,7 @@ impl Cluster {
                 None => self.introduce(source, header.sender(), ctx),
             },
             Ordering::Greater => {
-                let token = self.joining.token(from, header);
+                let token = self.joining.token(from, header.sender());
                 if returned == Some(token) {
                     return self.give_way(header.generation, Some(from), ctx);
                 }
@@ -327,6 +327,17 @@ impl Cluster {
             // It is known to have left, or the row is of an earlier process or of another address.
             Ok(None) | Err(_) => OwnershipEffect::Nothing,
         }
+    }
+
+    /// Asks a process that is said to use this node's name for a token: where one receives at that
+    /// address, this node gives way.
+    pub(super) fn ask_namesake(&mut self, generation: Generation, address: SocketAddr) {
+        if self.superseded {
+            return;
+        }
+        let namesake = ProcessId { node: self.peers.me.id, generation };
+        let token = self.joining.token(address, namesake);
+        self.out.answer(address, namesake, Payload::Body(Body::Challenge { token }));
     }
 
     fn handle_refused(&mut self, from: SocketAddr, refused: Refused, ctx: &mut Ctx) -> OwnershipEffect {
@@ -448,7 +459,7 @@ impl Cluster {
     ) -> OwnershipEffect {
         let header = datagram.header;
         let is_former = self.peers.table.member(header.from).is_some_and(|known| known.generation >= header.generation);
-        if is_former || !rows.welcome || !self.joining.may_have_asked(from, &self.peers) {
+        if is_former || !rows.welcome || !self.joining.is_under_way(from) {
             return OwnershipEffect::Nothing;
         }
         self.joining.trust(header.from, ctx.now);
@@ -755,7 +766,7 @@ mod tests {
     fn a_datagram_is_a_members_from_its_address_alone() {
         let (mut cluster, mut ctx) = cluster(&["a"]);
         let clock = cluster.header(ctx.now).clock;
-        let header = Header { cluster: 0, from: id("a"), generation: GENERATION, clock: 1 << 40 };
+        let header = Header { cluster: 0, from: id("a"), generation: GENERATION, clock: clock + 86_400_000 };
         let mut spoof = |cluster: &mut Cluster, source, body| {
             let datagram = Datagram { header, body, rumours: Rumours::default() };
             cluster.handle_datagram(source, &datagram, &mut ctx);

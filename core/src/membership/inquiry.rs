@@ -213,7 +213,7 @@ impl Inquiries {
     /// Handles the question of another member about a target.
     pub(super) fn handle_indirect_probe(&mut self, from: NodeId, probe: &IndirectProbe, cx: &mut InquiryCtx<'_>) {
         let IndirectProbe { target, generation, .. } = *probe;
-        if target == cx.peers.me.id {
+        if target == cx.peers.me.id && generation == cx.peers.me.generation {
             return cx.send_report(from, probe, true);
         }
         match cx.peers.table.member(target) {

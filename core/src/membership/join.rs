@@ -244,9 +244,10 @@ impl Joining {
         peers: &mut Peers,
         ctx: &mut Ctx,
     ) -> RefusalOutcome {
-        if !self.may_have_asked(from, peers) {
+        if !self.is_under_way(from) {
             return RefusalOutcome::Nothing;
         }
+        self.under_way.retain(|(address, _)| *address != from);
         let refusal = Refusal::from_wire(refused, &peers.me);
         if self.refused_at.is_none_or(|at| ctx.now - at >= RETRY_MAX) {
             self.refused_at = Some(ctx.now);
@@ -329,7 +330,7 @@ impl Joining {
         out: &mut Outbox,
         ctx: &mut Ctx,
     ) -> Option<wire::Row<'a>> {
-        let token = self.token(from, header);
+        let token = self.token(from, header.sender());
         if join.token != token {
             out.answer(from, header.sender(), Payload::Body(Body::Challenge { token }));
             return None;
@@ -452,8 +453,8 @@ impl Joining {
     }
 
     /// Whether rows of this node about others are believed unproven.
-    pub(super) fn trusts(&self, teller: NodeId) -> bool {
-        !self.synced && self.trusted == Some(teller)
+    pub(super) fn trusts(&self, teller: NodeId, now: Instant) -> bool {
+        !self.is_synced(now) && self.trusted == Some(teller)
     }
 
     /// The seeds in words.
@@ -472,14 +473,19 @@ impl Joining {
         self.is_seed(address) || peers.addresses().any(|member| member == address)
     }
 
+    /// Whether a join went to this address, with its token, and was not answered yet.
+    pub(super) fn is_under_way(&self, address: SocketAddr) -> bool {
+        self.under_way.iter().any(|(to, _)| *to == address)
+    }
+
     /// What a process has to return from this address, so that it is known to receive there.
-    pub(super) fn token(&self, address: SocketAddr, header: Header) -> u64 {
+    pub(super) fn token(&self, address: SocketAddr, process: ProcessId) -> u64 {
         let octets: u64 = match address.ip() {
             IpAddr::V4(ip) => u64::from(u32::from(ip)),
             IpAddr::V6(ip) => mix((u128::from(ip) >> 64) as u64) ^ u128::from(ip) as u64,
         };
         let key = mix(self.secret ^ mix(octets << 16 | u64::from(address.port())));
-        mix(key ^ mix(header.from.0 ^ header.generation.0)).max(1)
+        mix(key ^ mix(process.node.0 ^ process.generation.0)).max(1)
     }
 }
 
@@ -640,9 +646,11 @@ mod tests {
             joining.handle_refused(address("x"), refused, &mut node.peers, &mut node.ctx),
             RefusalOutcome::Nothing
         );
-        assert_eq!(node.events(), [], "from no seed and no member");
+        assert_eq!(node.events(), [], "no join is under way to it");
+        joining.handle_challenge(address("seed"), 5, &node.peers, &mut node.out);
         assert_eq!(joining.handle_refused(address("seed"), refused, &mut node.peers, &mut node.ctx), expected);
         assert!(matches!(node.events()[..], [Event::RefusedBy { .. }]));
+        joining.handle_challenge(address("seed"), 5, &node.peers, &mut node.out);
         joining.handle_refused(address("seed"), refused, &mut node.peers, &mut node.ctx);
         assert_eq!(node.events(), [], "it is published once in ten seconds");
     }
@@ -676,7 +684,7 @@ mod tests {
         let mut node = Fixture::with(&[], &["seed"], "");
         let mut joining = node.joining();
         joining.trust(id("seed"), ms(0));
-        assert!(joining.trusts(id("seed")) && !joining.trusts(id("a")));
+        assert!(joining.trusts(id("seed"), ms(0)) && !joining.trusts(id("a"), ms(0)));
         joining.preload();
         assert!(!joining.trusts(id("seed")));
     }

@@ -52,14 +52,16 @@ pub(super) struct Refutations {
     /// How often each member was answered in the present slot.
     answers: BTreeMap<NodeId, u32>,
     renewed_at: Option<Instant>,
+    /// When a process that is said to use this name was last asked.
+    namesake_asked_at: Option<Instant>,
 }
 
 /// What follows from a row about this node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SelfOutcome {
     Nothing,
-    /// A later process uses this name, at this address if that is known.
-    Superseded(Generation, Option<SocketAddr>),
+    /// A later process is said to use this name, at this address: it has to say so itself.
+    Namesake(Generation, SocketAddr),
     /// Others held this node dead, and others have its shards.
     WasDead,
     /// This node goes on in the next generation.
@@ -88,7 +90,7 @@ impl Refutations {
     pub(super) fn handle_row_of_self(&mut self, row: &Row<'_>, peers: &mut Peers, ctx: &mut Ctx) -> SelfOutcome {
         let me = &peers.me;
         if row.generation > me.generation {
-            return SelfOutcome::Superseded(row.generation, row.details.map(|details| details.address));
+            return self.handle_namesake(row, ctx);
         }
         if row.generation < me.generation || me.status == Status::Left {
             return SelfOutcome::Nothing;
@@ -122,6 +124,19 @@ impl Refutations {
         }
         ctx.emit(Event::DeclaredDead { incarnation: peers.me.incarnation });
         SelfOutcome::WasDead
+    }
+
+    /// Handles that a later process is said to use this name. A note has no address to ask at; a
+    /// node that is superseded learns it from its next join, too.
+    fn handle_namesake(&mut self, row: &Row<'_>, ctx: &Ctx) -> SelfOutcome {
+        let is_too_soon = self.namesake_asked_at.is_some_and(|at| ctx.now - at < ctx.config.interval / 4);
+        match row.details {
+            Some(details) if !is_too_soon => {
+                self.namesake_asked_at = Some(ctx.now);
+                SelfOutcome::Namesake(row.generation, details.address)
+            }
+            Some(_) | None => SelfOutcome::Nothing,
+        }
     }
 
     /// Goes on in the next generation, once in ten intervals. The others repeat what they hold.
@@ -206,7 +221,8 @@ fn match_profile(me: &Member, row: &Row<'_>) -> ProfileMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::fixture::{Fixture, id, just_after, ms, note};
+    use crate::membership::fixture::{Fixture, header, id, just_after, ms, note};
+    use crate::wire::{self, Body};
 
     fn incarnation(returns: u32, refutations: u32) -> Incarnation {
         let mut incarnation = Incarnation::default();
@@ -244,16 +260,28 @@ mod tests {
     }
 
     #[test]
-    fn a_later_generation_supersedes_and_an_earlier_one_is_nothing() {
+    fn a_later_process_of_this_name_is_asked() {
         let mut node = Fixture::new(&["a"]);
         let mut refutations = Refutations::default();
         let own = note("me", Status::Suspect, Incarnation::default());
-        let mut handle = |generation| {
-            let row = Row { generation: Generation(generation), ..own };
+        let me = node.peers.me.clone();
+        let mut buffer = Vec::new();
+        wire::encode(&mut buffer, header("a"), &Body::Gossip);
+        let count_at = buffer.len() - 1;
+        wire::push_rumour(&mut buffer, count_at, &me, true);
+        let details = wire::decode(&buffer).unwrap().rumours.iter().next().unwrap().details;
+        let mut handle = |node: &mut Fixture, generation, details| {
+            let row = Row { generation: Generation(generation), details, ..own };
             refutations.handle_row_of_self(&row, &mut node.peers, &mut node.ctx)
         };
-        assert_eq!(handle(6), SelfOutcome::Nothing);
-        assert_eq!(handle(8), SelfOutcome::Superseded(Generation(8), None));
+        assert_eq!(handle(&mut node, 6, details), SelfOutcome::Nothing);
+        assert_eq!(handle(&mut node, 8, None), SelfOutcome::Nothing, "there is no address to ask at");
+        let namesake = SelfOutcome::Namesake(Generation(8), me.address);
+        assert_eq!(handle(&mut node, 8, details), namesake);
+        node.at(ms(249));
+        assert_eq!(handle(&mut node, 9, details), SelfOutcome::Nothing, "too soon");
+        node.at(ms(250));
+        assert_eq!(handle(&mut node, 8, details), namesake);
     }
 
     #[test]

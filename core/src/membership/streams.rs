@@ -31,7 +31,7 @@ const CONNECT_PROBES_MAX: usize = 16;
 /// still have been accepted by the process that ends; the third waits for its port to close.
 const REPEATS_MAX: u8 = 3;
 
-/// Accepted streams whose sender is not known yet, at most.
+/// Accepted streams whose sender is not known yet, at most; the oldest gives way.
 const UNIDENTIFIED_MAX: usize = 64;
 
 /// How long an accepted stream may take to say who its sender is.
@@ -138,15 +138,21 @@ impl Streams {
         stream
     }
 
-    /// Handles that a stream was accepted. It is closed again if too many are open.
+    /// Handles that a stream was accepted. If there are too many, the oldest that has not said who
+    /// its sender is gives way: idle connections keep no lifeline out.
     pub(super) fn handle_accepted(&mut self, out: &mut Outbox, ctx: &Ctx) -> StreamId {
         let stream = self.add(StreamKind::Unidentified);
         let members_max = ctx.config.membership.members_max as usize;
-        if self.unidentified.len() >= UNIDENTIFIED_MAX || self.inbound.len() >= members_max {
+        if self.inbound.len() >= members_max {
             self.close(stream, out);
-        } else {
-            self.unidentified.push_back((ctx.now, stream));
+            return stream;
         }
+        if self.unidentified.len() >= UNIDENTIFIED_MAX
+            && let Some((_, oldest)) = self.unidentified.pop_front()
+        {
+            self.close(oldest, out);
+        }
+        self.unidentified.push_back((ctx.now, stream));
         stream
     }
 
@@ -413,17 +419,17 @@ mod tests {
             streams.handle_accepted(&mut node.out, &node.ctx);
         }
         assert_eq!(outgoing(&mut node), []);
-        let one_more = streams.handle_accepted(&mut node.out, &node.ctx);
-        assert_eq!(outgoing(&mut node), [Outgoing::Close { stream: one_more }]);
+        streams.handle_accepted(&mut node.out, &node.ctx);
+        assert_eq!(outgoing(&mut node), [Outgoing::Close { stream: StreamId(1) }], "the oldest gives way");
         assert_eq!(streams.next_due(), ms(5_000));
-        streams.identify(StreamId(1), StreamKind::Inbound(id("a"), GENERATION));
+        streams.identify(StreamId(2), StreamKind::Inbound(id("a"), GENERATION));
         node.at(Instant::from_nanos(ms(5_000).as_nanos() - 1));
         streams.handle_timeout(&node.peers, &mut node.out, &node.ctx);
         assert_eq!(outgoing(&mut node), []);
         node.at(ms(5_000));
         streams.handle_timeout(&node.peers, &mut node.out, &node.ctx);
         assert_eq!(outgoing(&mut node).len(), UNIDENTIFIED_MAX - 1, "the identified one stays");
-        assert_eq!(streams.kind(StreamId(1)), Some(StreamKind::Inbound(id("a"), GENERATION)));
+        assert_eq!(streams.kind(StreamId(2)), Some(StreamKind::Inbound(id("a"), GENERATION)));
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!   members than the others would run their shards.
 //! - Rows of a process that is a member already are merged at once.
 //!
-//! At most [`PROBES_MAX`] probes an interval go unanswered, so that no rows can make nodes flood an
+//! At most [`PROBES_MAX`] probes an interval go unanswered, and an address that does not answer is
+//! probed once in [`ADDRESS_EVERY`], under any names, so that no rows can make nodes flood an
 //! address. This does not help against a member that lies when it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,9 @@ use crate::wire::{self, Body, Header, IndirectProbe, Row};
 /// Probes without an answer in an interval, at most. An answered probe gives its place back, so
 /// that a thousand processes that exist take a thousand round trips and no more.
 const PROBES_MAX: u32 = 64;
+
+/// The shortest time between two probes of an address that has not answered the first.
+const ADDRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// The stage in a question about an unconfirmed process: whether the member that is asked has ever
 /// had its answer.
@@ -61,6 +65,8 @@ pub(super) struct Unconfirmed {
     /// When the present interval began, and how many of its probes have no answer.
     since: Instant,
     unanswered: u32,
+    /// The addresses that were probed lately and have not answered, each with when that was.
+    probed: BTreeMap<SocketAddr, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -139,6 +145,7 @@ impl Unconfirmed {
         let process = self.remove(id)?;
         if process.tries > 0 {
             self.unanswered = self.unanswered.saturating_sub(1);
+            self.probed.remove(&process.address);
         }
         Some(process.row)
     }
@@ -170,7 +177,8 @@ impl Unconfirmed {
                 Err(later) => later,
                 Ok(()) => {
                     process.tries += 1;
-                    ask(id, &process, peers, out, ctx);
+                    self.probe(&process, peers, out, ctx.now);
+                    ask_others(id, &process, peers, out, ctx);
                     let is_quick = process.tries < QUICK_PROBES;
                     ctx.now + if is_quick { peers.reply_timeout(ctx) * 2 } else { ctx.config.interval * RETRY_EVERY }
                 }
@@ -183,12 +191,22 @@ impl Unconfirmed {
     fn take_probe(&mut self, now: Instant, interval: Duration) -> Result<(), Instant> {
         if now - self.since >= interval {
             (self.since, self.unanswered) = (now, 0);
+            self.probed.retain(|_, at| now - *at < ADDRESS_EVERY);
         }
         if self.unanswered >= PROBES_MAX {
             return Err(self.since + interval);
         }
         self.unanswered += 1;
         Ok(())
+    }
+
+    /// Probes a process, unless its address was probed lately and has not answered.
+    fn probe(&mut self, process: &Process, peers: &Peers, out: &mut Outbox, now: Instant) {
+        if self.probed.get(&process.address).is_some_and(|at| now - *at < ADDRESS_EVERY) {
+            return;
+        }
+        self.probed.insert(process.address, now);
+        out.probe_non_member(process.address, process.number, process.wire_versions, &peers.me);
     }
 
     // ---- questions ------------------------------------------------------------------------------
@@ -236,16 +254,14 @@ pub(super) fn is_unconfirmed(row: &Row<'_>, sender: Header, joining: &Joining, p
         && row.status.is_member()
         && row.details.is_some()
         && !is_of_sender
-        && !joining.trusts(sender.from)
+        && !joining.trusts(sender.from, ctx.now)
         && !is_known()
         && !peers.table.is_full(&ctx.config.membership)
 }
 
-/// Probes a process. If it did not answer the first probe, the sender of its row and a few others
-/// are asked about it.
-fn ask(id: NodeId, process: &Process, peers: &Peers, out: &mut Outbox, ctx: &mut Ctx) {
+/// Asks the sender of the row of a process that did not answer the first probe, and a few others.
+fn ask_others(id: NodeId, process: &Process, peers: &Peers, out: &mut Outbox, ctx: &mut Ctx) {
     let (number, generation) = (process.number, process.generation);
-    out.probe_non_member(process.address, number, process.wire_versions, &peers.me);
     if process.tries < QUICK_PROBES {
         return;
     }
@@ -262,15 +278,20 @@ fn ask(id: NodeId, process: &Process, peers: &Peers, out: &mut Outbox, ctx: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::member::{Member, Profile};
     use crate::membership::fixture::{self, Fixture, address, header, id, ms};
     use crate::wire::Datagram;
 
     /// Hands the row of `name` over, as `sender` sent it.
     fn handle_row(node: &mut Fixture, unconfirmed: &mut Unconfirmed, name: &str, sender: &str) {
+        handle_row_of(node, unconfirmed, &fixture::member(name), sender);
+    }
+
+    fn handle_row_of(node: &mut Fixture, unconfirmed: &mut Unconfirmed, member: &Member, sender: &str) {
         let mut buffer = Vec::new();
         wire::encode(&mut buffer, header(sender), &Body::Gossip);
         let count_at = buffer.len() - 1;
-        assert!(wire::push_rumour(&mut buffer, count_at, &fixture::member(name), true));
+        assert!(wire::push_rumour(&mut buffer, count_at, member, true));
         let Ok(Datagram { rumours, .. }) = wire::decode(&buffer) else { panic!("{buffer:?}") };
         let row = rumours.iter().next().unwrap();
         unconfirmed.handle_row(&row, header("me"), id(sender), &mut node.out, node.ctx.now);
@@ -312,12 +333,32 @@ mod tests {
         handle_row(&mut node, &mut unconfirmed, "x", "a");
         assert_eq!(advance(&mut node, &mut unconfirmed, ms(0)), [address("x")]);
         assert_eq!(advance(&mut node, &mut unconfirmed, ms(249)), []);
-        assert_eq!(advance(&mut node, &mut unconfirmed, ms(250)), [address("x"), address("a")]);
-        let mut probes = 2;
+        assert_eq!(advance(&mut node, &mut unconfirmed, ms(250)), [address("a")]);
+        let (mut probes, mut questions) = (vec![0], 1);
         for second in 1..100 {
-            probes += advance(&mut node, &mut unconfirmed, ms(second * 1_000)).len() / 2;
+            let sent = advance(&mut node, &mut unconfirmed, ms(second * 1_000));
+            probes.extend(sent.contains(&address("x")).then_some(second));
+            questions += usize::from(sent.contains(&address("a")));
         }
-        assert_eq!((probes, unconfirmed.next_due()), (TRIES_MAX as usize, Instant::NEVER));
+        assert_eq!((probes, questions), (vec![0, 13, 25], TRIES_MAX as usize - 1));
+        assert_eq!(unconfirmed.next_due(), Instant::NEVER);
+    }
+
+    #[test]
+    fn an_address_under_many_names_is_probed_once_in_ten_seconds() {
+        let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
+        let mut probes = Vec::new();
+        for second in 0..30 {
+            for index in 0..20 {
+                let name = format!("x-{second}-{index}");
+                let profile = Profile { name: name.as_str().into(), ..(*fixture::member("x").profile).clone() };
+                let named = Member { id: NodeId::of(&name), profile: profile.into(), ..fixture::member("x") };
+                handle_row_of(&mut node, &mut unconfirmed, &named, "a");
+            }
+            let sent = advance(&mut node, &mut unconfirmed, ms(second * 1_000));
+            probes.extend(sent.into_iter().filter(|to| *to == address("x")).map(|_| second));
+        }
+        assert_eq!(probes, [0, 10, 20]);
     }
 
     #[test]
@@ -334,9 +375,14 @@ mod tests {
     #[test]
     fn unanswered_probes_are_bounded_and_answered_ones_are_not() {
         let (mut node, mut unconfirmed) = (Fixture::new(&["a"]), Unconfirmed::default());
-        let names: Vec<String> = (0..200).map(|index| format!("{}-{index}", (b'A' + (index % 20)) as char)).collect();
         node.at(ms(10_000));
-        names.iter().for_each(|name| handle_row(&mut node, &mut unconfirmed, name, "a"));
+        for port in 1..=200 {
+            let name = format!("x-{port}");
+            let address = SocketAddr::new(address("x").ip(), port);
+            let profile = Profile { name: name.as_str().into(), address, ..(*fixture::member("x").profile).clone() };
+            let member = Member { id: NodeId::of(&name), profile: profile.into(), ..fixture::member("x") };
+            handle_row_of(&mut node, &mut unconfirmed, &member, "a");
+        }
         assert_eq!(advance(&mut node, &mut unconfirmed, ms(10_000)).len(), PROBES_MAX as usize);
         let probed: Vec<NodeId> =
             unconfirmed.processes.iter().filter(|(_, process)| process.tries > 0).map(|(id, _)| *id).collect();

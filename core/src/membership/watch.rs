@@ -34,6 +34,11 @@ const INTERVAL_TIMEOUTS_MAX: u32 = 2;
 /// heartbeat of a node that sends less often than it says would end another suspicion.
 const INTERVAL_SHARE_MIN: u32 = 100;
 
+/// How many intervals a heartbeat may be off the one before it and the time since. A single one
+/// that is farther off is made up, or very old; two that follow each other are a schedule that
+/// jumped.
+const STRAYED_SLOTS_MIN: u64 = 64;
+
 /// How many other detectors one starts from, at most: enough to know what is usual here.
 const STARTING_FROM_MAX: usize = 64;
 
@@ -56,6 +61,10 @@ pub(super) struct WatchedPeer {
     pub(super) watch: WatchId,
     /// The newest stage received; zero before the first heartbeat.
     pub(super) stage: u64,
+    /// When the heartbeat of that stage came.
+    stage_at: Instant,
+    /// The stage of the newest heartbeat that was too far off.
+    strayed: Option<u64>,
     /// The newest stage that another observer reports.
     pub(super) seen_elsewhere: u64,
     /// Its observers, as its newest heartbeat names them.
@@ -76,6 +85,21 @@ impl WatchedPeer {
     /// The stage that no known observer has received.
     pub(super) fn missing_stage(&self) -> u64 {
         self.stage.max(self.seen_elsewhere).saturating_add(STAGES)
+    }
+
+    /// Whether a heartbeat of this stage may be its next one, or one that was overtaken.
+    fn is_near(&self, stage: u64, interval: Duration, now: Instant) -> bool {
+        let slots = ((now - self.stage_at).as_nanos() / interval.as_nanos().max(1)) as u64;
+        let ahead = slots.saturating_add(STRAYED_SLOTS_MIN).saturating_mul(STAGES);
+        let behind = STRAYED_SLOTS_MIN * STAGES;
+        self.stage == 0 || stage.saturating_add(behind) >= self.stage && stage <= self.stage.saturating_add(ahead)
+    }
+
+    /// Handles a stage that is not near. Returns whether it follows the one of which that was said
+    /// last, so that the schedule of the node has jumped.
+    fn has_jumped(&mut self, stage: u64) -> bool {
+        let before = self.strayed.replace(stage);
+        before.is_some_and(|before| stage > before && stage - before <= STRAYED_SLOTS_MIN * STAGES)
     }
 
     /// Whether it may have ended before its other observers received a heartbeat.
@@ -130,6 +154,15 @@ impl Watching {
             out.send_to(peers, from, Payload::Body(Body::Ack(ack)));
         }
         let names_us = observers.contains(peers.me.id);
+        if let Some(peer) = self.watched.get_mut(&from).filter(|peer| !peer.is_near(stage, interval, ctx.now)) {
+            if !peer.has_jumped(stage) {
+                return false;
+            }
+            self.stop(from, inquiries, ctx);
+            if !names_us {
+                self.start(from, interval, WatchKind::Unsolicited, ctx);
+            }
+        }
         if names_us {
             self.start_named(from, interval, heartbeat, inquiries, ctx);
         }
@@ -138,7 +171,7 @@ impl Watching {
             ctx.monitor.overtaken(peer.watch, stage / STAGES);
             return false;
         }
-        peer.stage = stage;
+        (peer.stage, peer.stage_at) = (stage, ctx.now);
         peer.refused = false;
         if names_us {
             (peer.observers, peer.unsolicited) = (observers, false);
@@ -211,6 +244,8 @@ impl Watching {
         let peer = WatchedPeer {
             watch,
             stage: 0,
+            stage_at: ctx.now,
+            strayed: None,
             seen_elsewhere: 0,
             observers: Observers::default(),
             unsolicited,
@@ -410,8 +445,33 @@ mod tests {
         }
         assert_eq!(watching.silence(id("a"), &node.ctx), Duration::from_millis(900));
         assert!(handle(&mut node, &mut watching, "a", heartbeat(33, &["me"])));
-        assert!(handle(&mut node, &mut watching, "a", heartbeat(u64::MAX, &["me"])));
-        assert_eq!(watching.peer(id("a")).unwrap().missing_stage(), u64::MAX);
+    }
+
+    #[test]
+    fn one_heartbeat_far_off_changes_nothing_and_two_are_a_jump() {
+        for far in [33 + 16 * 65, 1 << 40, u64::MAX - 16] {
+            let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+            let stage_of = |watching: &Watching| watching.peer(id("a")).unwrap().stage;
+            assert!(handle(&mut node, &mut watching, "a", heartbeat(33, &["me"])), "the first may be any");
+            assert!(!handle(&mut node, &mut watching, "a", heartbeat(far, &["me"])));
+            assert_eq!(stage_of(&watching), 33);
+            node.at(ms(1_000));
+            assert!(handle(&mut node, &mut watching, "a", heartbeat(49, &["me"])), "its own goes on");
+
+            assert!(handle(&mut node, &mut watching, "a", heartbeat(far + 16, &["me"])), "the second that was far off");
+            assert_eq!(stage_of(&watching), far + 16);
+            assert!(!handle(&mut node, &mut watching, "a", heartbeat(65, &["me"])));
+            assert!(handle(&mut node, &mut watching, "a", heartbeat(81, &["me"])), "back in two intervals");
+            assert_eq!(stage_of(&watching), 81);
+        }
+    }
+
+    #[test]
+    fn after_a_long_silence_a_heartbeat_is_not_far_off() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(16, &["me"])));
+        node.at(ms(3_600_000));
+        assert!(handle(&mut node, &mut watching, "a", heartbeat(16 * 3_601, &["me"])));
     }
 
     #[test]

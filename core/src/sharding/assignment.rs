@@ -58,6 +58,8 @@ pub(super) struct LocalGroup {
 pub(super) struct ShardState {
     /// Its owner by the view, and the logical clock at which that began.
     pub(super) owner: Option<(NodeId, Epoch)>,
+    /// Its owner before that one.
+    former_owner: Option<NodeId>,
     pub(super) local: LocalState,
     /// The node that waits until the shard does not run here, and the number of its request.
     pub(super) requested_by: Option<(NodeId, u32)>,
@@ -71,6 +73,22 @@ pub(super) struct ShardState {
     /// It ran here when it was last given up for want of a lease, and has not been started here
     /// since.
     pub(super) was_ours: bool,
+}
+
+impl ShardState {
+    /// Whether a node is one that may have a snapshot of this shard: its owner, the one before it,
+    /// or one that this node has asked under this number.
+    pub(super) fn may_have_snapshot(&self, node: NodeId, number: u32) -> bool {
+        let was_asked = match &self.local {
+            LocalState::Pending(Pending { previous: Some(previous), .. }) => {
+                previous.number == number && previous.nodes.contains(&node)
+            }
+            LocalState::Pending(_) | LocalState::NotOwned | LocalState::Running(_) | LocalState::Stopping { .. } => {
+                false
+            }
+        };
+        was_asked || self.former_owner == Some(node) || self.owner.is_some_and(|(owner, _)| owner == node)
+    }
 }
 
 /// How far a shard is on its way.
@@ -353,6 +371,7 @@ impl LocalGroup {
         let (worker, index) = (self.worker(at.index), at.index);
         let state = &mut self.shards[index as usize];
         let from = state.owner.map(|(node, _)| node);
+        state.former_owner = from.or(state.former_owner);
         state.owner = to.map(|node| (node, input.epoch));
         let name_of = |id: NodeId| input.table.member(id).map(|member| member.name.clone());
         changes.actions.push(Action::Emit(Event::ShardMoved {

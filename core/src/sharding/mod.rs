@@ -293,7 +293,11 @@ impl Sharding {
                 // Under the epoch at which a shard runs here, only this node makes snapshots.
                 let epoch = self.assignment.shard(at).epoch();
                 if let Some(snapshot) = snapshot.filter(|snapshot| epoch != Some(snapshot.epoch)) {
-                    self.snapshots.keep(key, snapshot);
+                    if self.assignment.shard(at).may_have_snapshot(from, number) {
+                        self.snapshots.keep(key, snapshot);
+                    } else {
+                        self.snapshots.withhold(key, from, snapshot, node.ctx.now);
+                    }
                 }
                 self.handle_stopped_elsewhere(at, from, number);
             }
@@ -430,6 +434,10 @@ impl Sharding {
             // What this node has lost need not wait.
             self.assignment.release_lost(me, cluster.table())
         };
+        let assignment = &self.assignment;
+        self.snapshots.admit_withheld(|key, sender| {
+            assignment.find(key).is_some_and(|at| assignment.shard(at).may_have_snapshot(sender, 0))
+        });
         self.execute(changes, node);
         true
     }

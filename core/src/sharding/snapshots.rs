@@ -6,6 +6,10 @@
 //! `ownership.copy_every` plus the transit behind. A newer snapshot takes the place of one that
 //! still waits.
 //!
+//! A snapshot of a node that is not the owner of its shard by this node's view is *withheld*: the
+//! view may lag behind. It is kept once the view names its sender, and dropped if that takes more
+//! than [`WITHHELD_FOR`].
+//!
 //! Of two snapshots, the one with the higher epoch is newer, then the one with the higher sequence.
 //! This module does not read the bytes, and does not bound them: its caller refuses what has no
 //! room.
@@ -18,15 +22,28 @@ use crate::member::{Epoch, NodeId, ShardKey};
 use crate::snapshot::ShardSnapshot;
 use crate::time::Instant;
 
+/// How long a snapshot is withheld, at most.
+const WITHHELD_FOR: Duration = Duration::from_secs(10);
+
 /// Snapshots, by shard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshots {
     kept: BTreeMap<ShardKey, ShardSnapshot>,
-    /// The sum of their bytes.
+    /// At most one for each shard, the newest.
+    withheld: BTreeMap<ShardKey, Withheld>,
+    /// The sum of the bytes of both.
     bytes: u64,
     replicated: BTreeMap<ShardKey, Replication>,
     /// Shards that run here and have a snapshot to be sent, by when.
     due: BTreeMap<Instant, Vec<ShardKey>>,
+}
+
+/// A snapshot whose sender is not the owner of its shard by this node's view.
+#[derive(Clone, Debug)]
+struct Withheld {
+    sender: NodeId,
+    until: Instant,
+    snapshot: ShardSnapshot,
 }
 
 /// How far the snapshots of a shard that runs here have been replicated.
@@ -44,13 +61,14 @@ impl Snapshots {
         self.kept.get(&key)
     }
 
-    /// The sum of the bytes of all snapshots that are kept.
+    /// The sum of the bytes of all snapshots that are kept or withheld.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.keys().next().copied()
+        let withheld = self.withheld.values().map(|withheld| withheld.until).min();
+        self.due.keys().next().copied().into_iter().chain(withheld).min()
     }
 
     /// Keeps a snapshot unless the kept one is as new. Returns whether it was kept.
@@ -63,6 +81,37 @@ impl Snapshots {
             self.bytes -= former.bytes.len() as u64;
         }
         true
+    }
+
+    /// Withholds a snapshot of a node that may become the owner of its shard.
+    pub(super) fn withhold(&mut self, key: ShardKey, sender: NodeId, snapshot: ShardSnapshot, now: Instant) {
+        let is_newer = |known: &Withheld| known.snapshot.order() < snapshot.order() || known.sender != sender;
+        if self.withheld.get(&key).is_none_or(is_newer) {
+            self.bytes += snapshot.bytes.len() as u64;
+            let former = self.withheld.insert(key, Withheld { sender, until: now + WITHHELD_FOR, snapshot });
+            self.bytes -= former.map_or(0, |former| former.snapshot.bytes.len() as u64);
+        }
+    }
+
+    /// Keeps the withheld snapshots whose senders are owners by now.
+    pub(super) fn admit_withheld(&mut self, may_have: impl Fn(ShardKey, NodeId) -> bool) {
+        let admitted: Vec<ShardKey> = self
+            .withheld
+            .iter()
+            .filter(|(key, withheld)| may_have(**key, withheld.sender))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in admitted {
+            if let Some(withheld) = self.drop_withheld(key) {
+                self.keep(key, withheld.snapshot);
+            }
+        }
+    }
+
+    fn drop_withheld(&mut self, key: ShardKey) -> Option<Withheld> {
+        let withheld = self.withheld.remove(&key)?;
+        self.bytes -= withheld.snapshot.bytes.len() as u64;
+        Some(withheld)
     }
 
     /// Keeps a new snapshot of a shard that runs here, and schedules its replication.
@@ -111,8 +160,12 @@ impl Snapshots {
         });
     }
 
-    /// The snapshots that are to be sent now, with their successors.
+    /// The snapshots that are to be sent now, with their successors. Those that were withheld for
+    /// too long are dropped.
     pub(super) fn pop_due(&mut self, now: Instant) -> Vec<(NodeId, ShardKey, ShardSnapshot)> {
+        while let Some(key) = self.withheld.iter().find(|(_, withheld)| withheld.until <= now).map(|(key, _)| *key) {
+            self.drop_withheld(key);
+        }
         let mut found = Vec::new();
         while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() <= now) {
             for key in entry.remove() {
@@ -195,6 +248,24 @@ mod tests {
         }
         snapshots.retain(|_| false);
         assert!(snapshots.newest(KEY).is_none());
+    }
+
+    #[test]
+    fn a_snapshot_of_no_owner_is_withheld_until_it_is_the_owner() {
+        let snapshot = |sequence| ShardSnapshot { epoch: Epoch(2), sequence, version: 1, bytes: vec![0; 10].into() };
+        let mut snapshots = Snapshots::default();
+        snapshots.withhold(KEY, NodeId(7), snapshot(5), Instant::ZERO);
+        snapshots.withhold(KEY, NodeId(7), snapshot(4), Instant::ZERO);
+        assert_eq!((snapshots.newest(KEY), snapshots.bytes()), (None, 10));
+        snapshots.admit_withheld(|_, sender| sender == NodeId(8));
+        assert_eq!(snapshots.newest(KEY), None);
+        snapshots.admit_withheld(|_, sender| sender == NodeId(7));
+        assert_eq!((snapshots.newest(KEY), snapshots.bytes()), (Some(&snapshot(5)), 10));
+        snapshots.withhold(KEY, NodeId(8), snapshot(6), Instant::ZERO);
+        assert_eq!((snapshots.next_due(), snapshots.bytes()), (Some(Instant::ZERO + WITHHELD_FOR), 20));
+        snapshots.pop_due(Instant::ZERO + WITHHELD_FOR);
+        snapshots.admit_withheld(|_, _| true);
+        assert_eq!((snapshots.newest(KEY), snapshots.bytes()), (Some(&snapshot(5)), 10), "it took too long");
     }
 
     #[test]
