@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use heartbeat_core::{Event, Generation};
+use heartbeat_core::wire::{Body, decode, encode_join};
+use heartbeat_core::{Config, Event, Generation};
 use heartbeat_tests::{Fault, Shape, World};
 
+use crate::events::{is_death_of, seen};
 use crate::{after, check_well, every_detector};
 
 /// The generation of the process at `place` that others hold for a member, if any does.
@@ -17,7 +19,7 @@ fn let_in(world: &World, place: usize) -> Option<Generation> {
 
 /// Kills the last node of a cluster, starts it, and cuts its power as soon as it is let in. Returns
 /// how long it stayed a member.
-fn time_to_notice(seed: u64, shape: Shape, config: heartbeat_core::Config) -> Duration {
+fn time_to_notice(seed: u64, shape: Shape, config: Config) -> Duration {
     let mut world = World::of(seed, shape, config);
     let last = shape.monitors + shape.nodes - 1;
     world.run(Duration::from_secs(8));
@@ -50,9 +52,66 @@ fn a_newcomer_that_ends_at_once_is_found_dead_in_time() {
     }
 }
 
+/// A node that joins at each of these seconds, returns its token each time, and receives nothing
+/// that it is sent afterwards. Returns how long after its first join it was declared dead, if it
+/// was within a minute.
+fn death_after_joins(config: Config, nodes: usize, seconds: &[u64]) -> Option<Duration> {
+    let mut world = World::of(1, Shape::decentralised(nodes), config);
+    world.run(Duration::from_secs(10));
+    let (begun, address) = (world.elapsed(), "10.9.9.9:7100".parse().unwrap());
+    let newcomer = crate::member("newcomer", Generation(1_800_000_000_000), address);
+    for &second in seconds {
+        let at = begun + Duration::from_secs(second);
+        world.run(at - world.elapsed());
+        world.take_lost(address);
+        let mut bytes = Vec::new();
+        encode_join(&mut bytes, crate::header(&newcomer), 0, &newcomer);
+        world.inject(0, address, bytes.clone());
+        let lost = world.take_lost(address);
+        let token = lost.iter().find_map(|sent| match decode(sent).unwrap().body {
+            Body::Challenge { token } => Some(token),
+            _ => None,
+        });
+        encode_join(&mut bytes, crate::header(&newcomer), token.unwrap(), &newcomer);
+        world.inject(0, address, bytes);
+    }
+    world.run(begun + Duration::from_secs(60) - world.elapsed());
+    let died_at = seen(&world, is_death_of("newcomer")).iter().map(|death| death.at).min();
+    died_at.map(|at| at - begun)
+}
+
+/// The welcome was lost, so it joins again. It lives for a timeout after each join that counts.
+#[test]
+fn a_newcomer_that_joins_again_is_not_declared_dead() {
+    for (joins, last_that_counts) in [(&[0][..], 0), (&[0, 3], 3), (&[0, 5], 5), (&[0, 1, 2, 4], 4), (&[0, 6], 6)] {
+        for config in every_detector() {
+            for nodes in [1, 2, 5] {
+                let took = death_after_joins(config.clone(), nodes, joins).unwrap();
+                let alive_for = Duration::from_secs(last_that_counts) + config.timeout;
+                // One inquiry, whose questions are repeated where no other member answers.
+                let most = alive_for + config.interval * 2;
+                assert!((alive_for..=most).contains(&took), "{joins:?}, {nodes} nodes: {took:?} of {alive_for:?}");
+            }
+        }
+    }
+}
+
+/// Its own table is full, or its path loses long datagrams: it asks for ever and runs nothing.
+#[test]
+fn a_newcomer_that_only_joins_is_dead_after_two_timeouts() {
+    let joins: Vec<u64> = (0..60).collect();
+    for config in every_detector() {
+        for nodes in [1, 2, 5] {
+            let took = death_after_joins(config.clone(), nodes, &joins).unwrap();
+            assert!(took >= config.timeout * 2, "{nodes} nodes: {took:?}, and its joins count for a timeout");
+            assert!(took <= config.timeout * 2 + config.interval * 2, "{nodes} nodes: {took:?}");
+        }
+    }
+}
+
 #[test]
 fn a_node_that_a_full_table_refuses_runs_nothing() {
-    let mut config = heartbeat_core::Config::default();
+    let mut config = Config::default();
     config.membership.members_max = 2;
     let mut world = World::of(1, Shape::decentralised(3), config);
     world.run(Duration::from_secs(30));
@@ -71,11 +130,8 @@ fn a_node_that_a_full_table_refuses_runs_nothing() {
 #[test]
 fn a_newcomer_that_lives_is_not_suspected() {
     for seed in 1..20 {
-        let mut world = World::of(
-            seed,
-            Shape { monitors: (seed % 2) as usize, ..Shape::decentralised(12) },
-            heartbeat_core::Config::default(),
-        );
+        let mut world =
+            World::of(seed, Shape { monitors: (seed % 2) as usize, ..Shape::decentralised(12) }, Config::default());
         world.run(Duration::from_secs(30));
         let suspected = world.events().filter(|(_, _, event)| matches!(event, Event::Suspected { .. })).count();
         assert_eq!(suspected, 0, "seed {seed}");

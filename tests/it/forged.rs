@@ -189,7 +189,7 @@ pub(crate) fn forged_under(sender: Header, random: &mut Random, members: &[Membe
 }
 
 /// What every node believes, and what runs where, but for what changes by itself.
-pub(crate) fn beliefs(world: &World) -> String {
+fn beliefs(world: &World) -> String {
     let mut text = String::new();
     for place in world.running() {
         let engine = world.engine(place).unwrap();
@@ -225,8 +225,42 @@ pub(crate) fn clocks_ahead(world: &mut World, places: usize) -> Vec<i64> {
 }
 
 /// Whether an event says that something is amiss, or that something changed.
-pub(crate) fn is_change(event: &Event) -> bool {
+fn is_change(event: &Event) -> bool {
     !matches!(event, Event::JoinRefused { .. } | Event::RefusedBy { .. })
+}
+
+/// What nodes believe before an attack, and what their clocks show.
+pub(crate) struct Before {
+    beliefs: String,
+    /// How far the clock of each node's headers is ahead, in milliseconds.
+    clocks: Vec<i64>,
+    /// What reads the clocks of this many nodes.
+    clocks_ahead: fn(&mut World, usize) -> Vec<i64>,
+    at: Duration,
+}
+
+impl Before {
+    pub(crate) fn new(world: &mut World, places: usize, clocks_ahead: fn(&mut World, usize) -> Vec<i64>) -> Before {
+        let (beliefs, clocks) = (beliefs(world), clocks_ahead(world, places));
+        Before { beliefs, clocks, clocks_ahead, at: world.elapsed() }
+    }
+
+    /// What has changed since then, with what was `sent` meanwhile; `None` if nothing has.
+    pub(crate) fn changes(self, world: &mut World, seed: u64, sent: &[String]) -> Option<String> {
+        let Before { beliefs: before, clocks, clocks_ahead, at } = self;
+        let (after, clocks_after) = (beliefs(world), clocks_ahead(world, clocks.len()));
+        let is_moved = clocks.iter().zip(&clocks_after).any(|(before, after)| (before - after).abs() > 1_000);
+        let seen = crate::events::seen_after(world, at, is_change);
+        let events: Vec<String> = seen.iter().map(|seen| format!("{seen:?}")).collect();
+        let broken = world.checker.broken().join("\n");
+        if before == after && !is_moved && broken.is_empty() && events.is_empty() {
+            return None;
+        }
+        let (sent, events) = (sent.join("\n"), events.join("\n"));
+        Some(format!(
+            "seed {seed}\n{sent}\nbefore {clocks:?}\n{before}after {clocks_after:?}\n{after}{broken}\n{events}\n"
+        ))
+    }
 }
 
 /// Runs a world with forged datagrams. Returns what they changed.
@@ -238,8 +272,7 @@ fn harm(seed: u64) -> Option<String> {
     world.run(SECOND * 10);
     let places = nodes + monitors;
     let members: Vec<Member> = world.engine(0).unwrap().members().cloned().collect();
-    let (before, clocks) = (beliefs(&world), clocks_ahead(&mut world, places));
-    let since = world.elapsed();
+    let before = Before::new(&mut world, places, clocks_ahead);
     let mut sent = Vec::new();
     for _ in 0..1 + random.below(2) {
         world.run(random.duration_below(SECOND));
@@ -249,20 +282,7 @@ fn harm(seed: u64) -> Option<String> {
         world.inject(place, ATTACKER.parse().unwrap(), datagram);
     }
     world.run(SECOND * 30);
-    let after = beliefs(&world);
-    let clocks_after = clocks_ahead(&mut world, places);
-    let is_moved = clocks.iter().zip(&clocks_after).any(|(before, after)| (before - after).abs() > 1_000);
-    let events: Vec<String> =
-        crate::events::seen_after(&world, since, is_change).iter().map(|seen| format!("{seen:?}")).collect();
-    let broken = world.checker.broken().join("\n");
-    if before == after && !is_moved && broken.is_empty() && events.is_empty() {
-        return None;
-    }
-    let sent = sent.join("\n");
-    Some(format!(
-        "seed {seed}\n{sent}\nbefore {clocks:?}\n{before}after {clocks_after:?}\n{after}{broken}\n{}\n",
-        events.join("\n")
-    ))
+    before.changes(&mut world, seed, &sent)
 }
 
 /// How many worlds are tried: `HEARTBEAT_FORGED_WORLDS`, else a few hundred.

@@ -11,7 +11,7 @@ use heartbeat_core::wire::{self, Body};
 use heartbeat_core::{Generation, Member};
 use heartbeat_tests::{Fault, Shape, World, seal_of};
 
-use crate::forged::{ATTACKER, beliefs, forged, is_change, worlds};
+use crate::forged::{ATTACKER, Before, forged, worlds};
 use crate::{header, member};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -79,8 +79,7 @@ fn harm(seed: u64) -> Option<String> {
         world.run(SECOND * 60);
     }
     let members: Vec<Member> = world.engine(0).unwrap().members().cloned().collect();
-    let (before, clocks) = (beliefs(&world), clocks_ahead(&mut world, places));
-    let since = world.elapsed();
+    let before = Before::new(&mut world, places, clocks_ahead);
     let mut sent = Vec::new();
     for _ in 0..1 + random.below(20) {
         world.run(random.duration_below(SECOND / 4));
@@ -89,17 +88,7 @@ fn harm(seed: u64) -> Option<String> {
         world.inject(place, from, bytes);
     }
     world.run(SECOND * 30);
-    let after = beliefs(&world);
-    let clocks_after = clocks_ahead(&mut world, places);
-    let is_moved = clocks.iter().zip(&clocks_after).any(|(before, after)| (before - after).abs() > 1_000);
-    let events: Vec<String> =
-        crate::events::seen_after(&world, since, is_change).iter().map(|seen| format!("{seen:?}")).collect();
-    let broken = world.checker.broken().join("\n");
-    if before == after && !is_moved && broken.is_empty() && events.is_empty() {
-        return None;
-    }
-    let (sent, events) = (sent.join("\n"), events.join("\n"));
-    Some(format!("seed {seed}\n{sent}\nbefore {clocks:?}\n{before}after {clocks_after:?}\n{after}{broken}\n{events}\n"))
+    before.changes(&mut world, seed, &sent)
 }
 
 #[test]

@@ -16,9 +16,14 @@ use heartbeat_core::member::Epoch;
 /// processes have left behind.
 pub(super) const SESSIONS_MAX: usize = 4_096;
 
-/// Highest number that is given out; a table with a higher one is damaged. A million epochs a
-/// second take 290,000 years to get there.
-pub(super) const NUMBER_MAX: u64 = u64::MAX / 2;
+/// Highest number of a table between two changes; a table with a higher one is damaged. It is below
+/// [`Epoch::MAX`] by more than one change gives out. A million epochs a second take 290,000 years
+/// to get there.
+pub(super) const NUMBER_MAX: u64 = Epoch::MAX.0 - (1 << 20);
+
+/// Highest floor that a claim is granted: above it there is room for four billion numbers, so that
+/// no claim uses up all of them.
+const FLOOR_MAX: u64 = NUMBER_MAX - (1 << 32);
 
 /// The sessions and shards that were given out.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -58,7 +63,7 @@ impl LeaseTable {
     }
 
     /// Gives the session each of these shards that no other session has, under epochs of `floor` or
-    /// more; `None` if there is no such session.
+    /// more, or of [`FLOOR_MAX`]; `None` if there is no such session.
     pub(super) fn claim(&mut self, session: SessionId, shards: &[ShardName], floor: Epoch) -> Option<Vec<Claimed>> {
         self.sessions.get(&session)?;
         Some(shards.iter().map(|shard| self.claim_one(session, shard, floor)).collect())
@@ -73,7 +78,7 @@ impl LeaseTable {
                 return Claimed::Held { by: holder.node.clone() };
             }
         }
-        self.number = self.number.max(floor.0.min(Epoch::MAX.0 - 1).saturating_sub(1));
+        self.number = self.number.max(floor.0.min(FLOOR_MAX).saturating_sub(1));
         let epoch = Epoch(self.next());
         self.shards.insert(shard.clone(), Grant { session, epoch });
         Claimed::Granted(epoch)
@@ -111,7 +116,7 @@ impl LeaseTable {
 
     fn next(&mut self) -> u64 {
         self.number += 1;
-        assert!(self.number < NUMBER_MAX, "more numbers were given out than there are");
+        assert!(self.number <= Epoch::MAX.0, "more numbers were given out than there are");
         self.number
     }
 }
@@ -159,7 +164,8 @@ mod tests {
         assert_eq!(claim(0, 1_000), Claimed::Granted(Epoch(1_000)));
         assert_eq!(claim(1, 500), Claimed::Granted(Epoch(1_001)));
         assert_eq!(claim(0, 5_000), Claimed::Granted(Epoch(1_000)), "it has that one already");
-        assert!(matches!(claim(2, u64::MAX), Claimed::Granted(epoch) if epoch <= Epoch::MAX));
+        assert_eq!(claim(2, u64::MAX), Claimed::Granted(Epoch(FLOOR_MAX)));
+        assert_eq!(claim(3, u64::MAX), Claimed::Granted(Epoch(FLOOR_MAX + 1)), "there is room above it");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use heartbeat_core::member::ProcessId;
 use tracing::{trace, warn};
 
 use crate::control::log::Repeated;
-use crate::seal::{OpenError, Seal, SealError, SealShared};
+use crate::seal::{OpenError, Seal, SealError, SealShared, SealVersions};
 
 /// Members of other nodes and clusters that send here at most, beside those in the table.
 const STRANGERS_MAX: usize = 256;
@@ -22,8 +22,8 @@ pub(crate) struct Sealing(Option<Rc<RefCell<State>>>);
 struct State {
     seal: Seal,
     shared: Arc<SealShared>,
-    /// The version of the keys and members that `seal` has.
-    seen: u64,
+    /// The versions of the keys and members that `seal` has.
+    seen: SealVersions,
     refused: Repeated,
 }
 
@@ -34,7 +34,12 @@ impl Sealing {
     /// The system gives no random numbers.
     pub(crate) fn new(shared: &Arc<SealShared>, members_max: u32) -> Result<Sealing, SealError> {
         let seal = shared.seal(members_max as usize + STRANGERS_MAX)?;
-        let state = State { seal, shared: shared.clone(), seen: 0, refused: Repeated::new("datagram_refused") };
+        let state = State {
+            seal,
+            shared: shared.clone(),
+            seen: SealVersions::default(),
+            refused: Repeated::new("datagram_refused"),
+        };
         Ok(Sealing(Some(Rc::new(RefCell::new(state)))))
     }
 

@@ -11,7 +11,7 @@ use heartbeat_core::member::ProcessId;
 use tokio::net::TcpStream;
 
 use super::error::SealError;
-use super::report::{MemberSeal, OpenError, Removal, SealCounts, StreamPurpose};
+use super::report::{MemberSeal, OpenError, Removal, SealCounts, SealVersions, StreamPurpose};
 
 pub(crate) enum SealShared {}
 
@@ -38,7 +38,7 @@ impl SealShared {
         match *self {}
     }
 
-    pub(crate) fn refresh(&self, _: &mut Seal, _: &mut u64) {
+    pub(crate) fn refresh(&self, _: &mut Seal, _: &mut SealVersions) {
         match *self {}
     }
 

@@ -56,8 +56,8 @@ pub use key::Key;
 pub use key_id::KeyId;
 #[cfg(feature = "seal")]
 pub use keyring::Keyring;
-pub(crate) use report::StreamPurpose;
 pub use report::{MemberSeal, OpenError, Removal, SealCounts};
+pub(crate) use report::{SealVersions, StreamPurpose};
 #[cfg(feature = "seal")]
 pub(crate) use shared::SealShared;
 #[cfg(feature = "seal")]

@@ -80,3 +80,12 @@ pub(crate) enum StreamPurpose {
     /// Requests.
     Requests,
 }
+
+/// Which changes of the keys and of the members a seal of datagrams has taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct SealVersions {
+    /// Of the keys; zero for those that the node has started with.
+    pub(crate) keys: u64,
+    /// Of the members; zero for none.
+    pub(crate) members: u64,
+}

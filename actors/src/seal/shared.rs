@@ -15,7 +15,7 @@ use super::datagram::{Seal, published_keys};
 use super::error::SealError;
 use super::key_id::KeyId;
 use super::keyring::{Keyring, world_readable};
-use super::report::{MemberSeal, Removal, SealCounts};
+use super::report::{MemberSeal, Removal, SealCounts, SealVersions};
 use crate::lock::{lock, read, write};
 
 /// The seal of a node, for all of its threads.
@@ -25,8 +25,10 @@ pub(crate) struct SealShared {
     random: SystemRandom,
     /// Changes of the keys are made one after the other.
     ring: RwLock<Keyring>,
-    /// Rises with each change of the keys or the members.
-    version: AtomicU64,
+    /// Rises with each change of the keys.
+    keys_version: AtomicU64,
+    /// Rises with each change of the members.
+    members_version: AtomicU64,
     members: RwLock<Vec<Member>>,
     used: Mutex<BTreeMap<NodeId, Option<KeyId>>>,
     counts: Mutex<SealCounts>,
@@ -52,7 +54,8 @@ impl SealShared {
             me,
             random: SystemRandom::new(),
             ring: RwLock::new(ring),
-            version: AtomicU64::new(0),
+            keys_version: AtomicU64::new(0),
+            members_version: AtomicU64::new(0),
             members: RwLock::default(),
             used: Mutex::default(),
             counts: Mutex::default(),
@@ -83,7 +86,7 @@ impl SealShared {
             let (former, keys) = (show(&present.ids()), show(&ring.ids()));
             info!(event = "keys_changed", former, keys, "the keys of the seal have changed");
             *present = ring;
-            self.version.fetch_add(1, Ordering::Release);
+            self.keys_version.fetch_add(1, Ordering::Release);
         }
         needed.map_or(Ok(is_changed), Err)
     }
@@ -91,7 +94,7 @@ impl SealShared {
     /// The table of members has changed.
     pub(crate) fn set_members<'a>(&self, members: impl Iterator<Item = &'a Member>) {
         *write(&self.members) = members.filter(|member| member.id != self.me.node).cloned().collect();
-        self.version.fetch_add(1, Ordering::Release);
+        self.members_version.fetch_add(1, Ordering::Release);
     }
 
     /// Takes over what the seal of datagrams has counted and seen.
@@ -103,12 +106,17 @@ impl SealShared {
         }
     }
 
-    /// Brings a seal of datagrams up to date if keys or members have changed since `seen`.
-    pub(crate) fn refresh(&self, seal: &mut Seal, seen: &mut u64) {
-        let version = self.version.load(Ordering::Acquire);
-        if *seen != version {
-            *seen = version;
+    /// Brings a seal of datagrams up to date with what has changed since `seen`. The table of
+    /// members changes far more often than the keys, of which a seal derives its ciphers.
+    pub(crate) fn refresh(&self, seal: &mut Seal, seen: &mut SealVersions) {
+        let keys = self.keys_version.load(Ordering::Acquire);
+        if seen.keys != keys {
+            seen.keys = keys;
             seal.set_keys(self.ring());
+        }
+        let members = self.members_version.load(Ordering::Acquire);
+        if seen.members != members {
+            seen.members = members;
             seal.set_members(read(&self.members).iter());
         }
     }

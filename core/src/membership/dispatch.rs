@@ -304,9 +304,11 @@ impl Cluster {
         self.unconfirmed.note_answer(row.id, row.generation);
         let is_new = change.as_ref().is_some_and(|change| change.after.status.is_member());
         let effect = change.map_or(OwnershipEffect::Nothing, |change| self.apply(&change, Origin::Received(None), ctx));
-        if is_new {
+        if is_new && self.watching.peer(header.from).is_none() {
             // It may end before it names an observer.
             self.watching.start(header.from, ctx.config.interval, WatchKind::Newcomer, ctx);
+        } else {
+            self.watching.handle_repeated_join(header.from, ctx);
         }
         self.joining.welcome(from, header.sender(), &self.peers, &mut self.out);
         effect

@@ -79,6 +79,8 @@ pub(super) struct WatchedPeer {
     suspected_by_us: bool,
     /// Whether it was reported that its budget cannot be kept.
     exceeded_reported: bool,
+    /// Up to when its joins are signs of life, itself included. `None` unless it is a newcomer.
+    joins_until: Option<Instant>,
 }
 
 impl WatchedPeer {
@@ -239,6 +241,10 @@ impl Watching {
             WatchKind::Unsolicited => (detector.with_second_opinion(), true, 0),
             WatchKind::Newcomer => (detector.with_second_opinion(), true, u64::MAX),
         };
+        let joins_until = match kind {
+            WatchKind::OnlyObserver | WatchKind::OneOfSeveral | WatchKind::Unsolicited => None,
+            WatchKind::Newcomer => Some(ctx.now + ctx.config.timeout),
+        };
         let detector = detector.starting_from(ctx.monitor.node_detectors().take(STARTING_FROM_MAX));
         let watch = ctx.monitor.watch(Target::Node(id), detector, ctx.config.timeout, ctx.now);
         let peer = WatchedPeer {
@@ -253,6 +259,7 @@ impl Watching {
             refused: false,
             suspected_by_us: false,
             exceeded_reported: false,
+            joins_until,
         };
         self.watched.insert(id, peer);
     }
@@ -271,6 +278,21 @@ impl Watching {
         if let Some(peer) = self.watched.get_mut(&id) {
             peer.refused = false;
             ctx.monitor.extend(peer.watch, at);
+        }
+    }
+
+    /// Handles that a newcomer joins again, with its token: it lives, and has not received that it
+    /// is admitted. At the end of its time a join still counts.
+    ///
+    /// Joins count for a timeout after the admission, and until the first heartbeat. A node whose
+    /// own table is full joins for ever, and so does one whose path loses long datagrams. If all
+    /// their joins counted, they would stay members, own shards, and run none of them. A connection
+    /// that was refused stays refused: a late copy of a join looks like a new one.
+    pub(super) fn handle_repeated_join(&mut self, id: NodeId, ctx: &mut Ctx) {
+        if let Some(peer) = self.watched.get(&id).filter(|peer| peer.stage == 0)
+            && peer.joins_until.is_some_and(|until| ctx.now <= until)
+        {
+            ctx.monitor.extend(peer.watch, ctx.now);
         }
     }
 
@@ -493,6 +515,40 @@ mod tests {
         assert!(!peer.unsolicited && peer.is_newcomer());
         assert!(handle(&mut node, &mut watching, "a", heartbeat(32, &["me"])));
         assert!(!watching.peer(id("a")).unwrap().is_newcomer(), "an interval later all observers have had one");
+    }
+
+    #[test]
+    fn joins_of_a_newcomer_count_for_a_timeout() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        watching.start(id("a"), SECOND, WatchKind::Newcomer, &mut node.ctx);
+        let end = ms(6_000);
+        for (now, alive_at) in [(ms(3_000), ms(3_000)), (end, end), (just_after(end), end), (ms(8_000), end)] {
+            node.at(now);
+            watching.handle_repeated_join(id("a"), &mut node.ctx);
+            assert_eq!(watching.silence(id("a"), &node.ctx), now - alive_at, "at {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_join_after_a_heartbeat_is_no_sign_of_life() {
+        for kind in [WatchKind::OnlyObserver, WatchKind::OneOfSeveral, WatchKind::Unsolicited, WatchKind::Newcomer] {
+            let (mut node, mut watching) = (Fixture::new(&["a", "b"]), Watching::default());
+            watching.start(id("a"), SECOND, kind, &mut node.ctx);
+            // It names another observer, so it stays watched for the reason that it was.
+            handle(&mut node, &mut watching, "a", heartbeat(16, &["b"]));
+            node.at(ms(3_000));
+            watching.handle_repeated_join(id("a"), &mut node.ctx);
+            assert_eq!(watching.silence(id("a"), &node.ctx), SECOND * 3, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_join_does_not_undo_a_refused_connection() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        watching.start(id("a"), SECOND, WatchKind::Newcomer, &mut node.ctx);
+        watching.peer_mut(id("a")).unwrap().refused = true;
+        watching.handle_repeated_join(id("a"), &mut node.ctx);
+        assert!(watching.peer(id("a")).unwrap().refused);
     }
 
     #[test]

@@ -191,7 +191,11 @@ impl Checker {
         let is_apart = was_long(&judge, timeout) && !self.nodes.paused.contains(&judge);
         let nodes = &self.nodes;
         let is_gone = [&nodes.killed, &nodes.left, &nodes.unknown].iter().any(|gone| gone.contains(&place));
-        let is_new = nodes.started.get(&place).is_some_and(|&at| now - at <= timeout + spare);
+        // A node whose own table is full may be admitted by a node that it has no room for, which
+        // receives its joins and no heartbeat. Joins are signs of life for one timeout.
+        let has_room = self.config.membership.members_max as usize >= self.names.len();
+        let joins_for = if has_room { 0 } else { timeout };
+        let is_new = nodes.started.get(&place).is_some_and(|&at| now - at <= joins_for + timeout + spare);
         // A node that the judge cannot receive now remains silent to it.
         let was_silent = nodes.cut.contains(&(place, judge))
             && nodes.hampered.get(&place).is_some_and(|&(since, _)| now - since + spare > timeout);

@@ -92,7 +92,8 @@ pub(super) fn decode_head(text: &str) -> Option<(u64, u64)> {
     check_version(text).ok()?;
     let mut words = text.lines().nth(1)?.split_ascii_whitespace();
     let mut after = |name| (words.next()? == name).then(|| words.next()?.parse::<u64>().ok())?;
-    Some((after("number").filter(|number| *number < NUMBER_MAX)?, after("freed")?))
+    let is_possible = |number: &u64| *number <= NUMBER_MAX;
+    Some((after("number").filter(is_possible)?, after("freed").filter(is_possible)?))
 }
 
 fn check_version(text: &str) -> Result<(), StateError> {
@@ -184,7 +185,9 @@ mod tests {
         let head = "heartbeat authority 1\nnumber 9 freed 0\n";
         check("heartbeat authority 2\nwhatever\n", StateError::Newer(2));
         check("heartbeat\n", StateError::NotATable);
-        check("heartbeat authority 1\nnumber 18446744073709551615 freed 0\n", StateError::Line(2));
+        let above = NUMBER_MAX + 1;
+        check(&format!("heartbeat authority 1\nnumber {above} freed 0\n"), StateError::Line(2));
+        check(&format!("heartbeat authority 1\nnumber 0 freed {above}\n"), StateError::Line(2));
         check(&format!("{head}session 10 1 a\n"), StateError::Line(3));
         check(&format!("{head}session 9 1 a b\n"), StateError::Line(3));
         check(&format!("{head}session 9 1 a\nshard 8 7 0 orders\n"), StateError::Line(4));
