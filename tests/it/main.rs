@@ -25,6 +25,7 @@ mod partition;
 mod placement;
 
 mod reference;
+mod reflection;
 mod replay;
 mod requests;
 mod restart;
