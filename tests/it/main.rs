@@ -26,6 +26,7 @@ mod partition;
 mod placement;
 
 mod reference;
+mod reflection;
 mod replay;
 mod requests;
 mod restart;

@@ -18,6 +18,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
+use heartbeat_core::input::BATCH_MAX;
 use heartbeat_core::member::{ProcessId, SEAL_KEY};
 use heartbeat_core::wire::{DATAGRAM_BYTES_MAX, SEAL_BYTES, SEALED_MAGIC, Start, decode_start};
 use heartbeat_core::{Generation, Member, NodeId};
@@ -46,8 +47,9 @@ const KEY_AND_COUNTER_BYTES: usize = SEAL_BYTES - TAG_BYTES;
 /// Most bytes that a tag covers beside the ciphertext.
 const COVERED_BYTES_MAX: usize = 80;
 
-/// Senders that are not members, of which the kind of the newest datagram is known.
-const STRANGERS_MAX: usize = 64;
+/// Processes of which it is known how their newest datagram came that was plain or not for this
+/// process. So many come in one batch, and all of them are answered after it.
+const STRANGERS_MAX: usize = BATCH_MAX;
 
 /// How the datagrams of a sender come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,7 +180,10 @@ impl Seal {
     /// accepted.
     pub fn seal(&mut self, receiver: Option<ProcessId>, datagram: &[u8], mut send: impl FnMut(&[u8])) {
         let Ok(start) = decode_start(datagram) else { return send(datagram) };
-        let (places, plain) = self.forms(receiver);
+        let (places, plain) = match receiver {
+            Some(process) if self.accept_plain && start.is_answer_to_stranger() => self.form_of_answer(process),
+            Some(_) | None => self.forms(receiver),
+        };
         for place in places {
             if self.seal_with(place, receiver, datagram, start) {
                 send(&self.scratch);
@@ -237,11 +242,28 @@ impl Seal {
         }
     }
 
+    /// The one form of an answer that goes to an address which has not proven that it receives, as
+    /// in [`Seal::forms`]: that in which the process has sent, so that the answer is no longer than
+    /// what it answers. The keys that a member publishes do not count here: another process may
+    /// have sent in its name, without them.
+    fn form_of_answer(&self, process: ProcessId) -> (Range<usize>, bool) {
+        let place = match self.contact_of_stranger(process).or_else(|| self.contact(process)) {
+            Some(Contact::Sealed(id)) => self.ring.keys().iter().position(|key| key.id() == id),
+            Some(Contact::Plain) | None => None,
+        };
+        place.map_or((0..0, true), |place| (place..place + 1, false))
+    }
+
     /// How the newest datagram of a process came.
     fn contact(&self, process: ProcessId) -> Option<Contact> {
         if let Some(sender) = self.senders.get(&process.node).filter(|sender| sender.generation == process.generation) {
             return Some(Contact::Sealed(sender.key));
         }
+        self.contact_of_stranger(process)
+    }
+
+    /// How the newest datagram of a process came that was plain or not for this process.
+    fn contact_of_stranger(&self, process: ProcessId) -> Option<Contact> {
         self.strangers.iter().find(|(known, _)| *known == process).map(|(_, contact)| *contact)
     }
 
@@ -309,6 +331,9 @@ impl Seal {
                 sealed.open_known(sender, bytes)?;
                 sender.window.note(counter & COUNTER_MAX);
                 sender.turn = self.turn;
+                if is_bound && self.accept_plain {
+                    self.strangers.retain(|(known, _)| *known != process);
+                }
                 if sender.key != id {
                     sender.key = id;
                     self.changes.push((process.node, Some(id)));
@@ -346,12 +371,8 @@ impl Seal {
         self.changes.push((process.node, Some(key)));
     }
 
-    /// Notes how a process that is not a member, or publishes no keys, sends.
+    /// Notes how a datagram of a process came that was plain or not for this process.
     fn note_contact(&mut self, process: ProcessId, contact: Contact) {
-        let member = self.members.get(&process.node).filter(|member| member.generation == process.generation);
-        if member.is_some_and(|member| !member.keys.is_empty()) {
-            return;
-        }
         if let Some((_, known)) = self.strangers.iter_mut().find(|(known, _)| *known == process) {
             *known = contact;
             return;
@@ -512,6 +533,32 @@ mod tests {
         let mut count = 0;
         lenient.seal(None, &probe, |_| count += 1);
         assert_eq!(count, 2, "a first contact goes out sealed and plain");
+    }
+
+    /// An answer to an address that is not proven has the form of what it answers: another process
+    /// may have sent in the name of a member that has keys.
+    #[test]
+    fn an_introduction_has_the_form_of_what_it_answers() {
+        let (a, me) = (process("a", 7), process("b", 8));
+        let mut b = Seal::new(me, ring(&[0, 1]), true, 8, 0);
+        let profile = heartbeat_core::member::Profile {
+            metadata: [(SEAL_KEY.to_owned(), ring(&[0]).ids()[0].to_string())].into(),
+            ..heartbeat_core::member::Profile::new("a", "10.0.0.1:1".parse().unwrap())
+        };
+        b.set_members([Member::new(profile, Generation(7))].iter());
+        let answer = datagram("b", 8, &Body::Introduce);
+        let lengths = |b: &mut Seal| {
+            let mut lengths = Vec::new();
+            b.seal(Some(a), &answer, |form| lengths.push(form.len()));
+            lengths
+        };
+        let mut sender = seal_of("a", 7, &[1]);
+        assert!(open(&mut b, &sealed(&mut sender, Some(me), &Body::Gossip)).is_ok());
+        assert_eq!(lengths(&mut b), [answer.len() + SEAL_BYTES]);
+        assert!(open(&mut b, &datagram("a", 7, &Body::Gossip)).is_ok());
+        assert_eq!(lengths(&mut b), [answer.len()]);
+        assert!(open(&mut b, &sealed(&mut sender, Some(me), &Body::Gossip)).is_ok());
+        assert_eq!(lengths(&mut b), [answer.len() + SEAL_BYTES]);
     }
 
     #[test]

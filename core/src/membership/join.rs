@@ -686,7 +686,7 @@ mod tests {
         joining.trust(id("seed"), ms(0));
         assert!(joining.trusts(id("seed"), ms(0)) && !joining.trusts(id("a"), ms(0)));
         joining.preload();
-        assert!(!joining.trusts(id("seed")));
+        assert!(!joining.trusts(id("seed"), ms(0)));
     }
 
     #[test]

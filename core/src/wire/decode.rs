@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details, EPOCH_MAX,
-    EXTENSION_BYTES_MAX, Echo, Extension, Groups, Header, Heartbeat, INTERVAL_MAX, IndirectProbe, JOIN_KIND, Join,
-    MAGIC, OBSERVERS_MAX, Observers, PAIRS_BYTES_MAX, PART_BYTES_MAX, PROBE_KIND, Pairs, Part, ProbeReport, Refused,
-    Row, Rows, Rumours, SEALED_MAGIC, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION_EXTENSIBLE, VERSION_MAX,
-    VERSION_MIN, VERSIONS_PART,
+    ASKED_MAX, Ack, BLOCKS_TAG, BUCKETS, Body, CHALLENGE_KIND, DATAGRAM_BYTES_MAX, Datagram, DecodeError, Details,
+    EPOCH_MAX, EXTENSION_BYTES_MAX, Echo, Extension, Groups, Header, Heartbeat, INTERVAL_MAX, INTRODUCE_KIND,
+    IndirectProbe, JOIN_KIND, Join, MAGIC, OBSERVERS_MAX, Observers, PAIRS_BYTES_MAX, PART_BYTES_MAX, PROBE_KIND,
+    Pairs, Part, ProbeReport, Refused, Row, Rows, Rumours, SEALED_MAGIC, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX,
+    TIME_MAX, VERSION_EXTENSIBLE, VERSION_MAX, VERSION_MIN, VERSIONS_PART,
 };
 use crate::member::{
     DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, NAME_BYTES_MAX, NodeId, Profile, Role,
@@ -61,6 +61,12 @@ impl Start {
     /// or a probe, which may go to any process that has the address.
     pub fn is_first_contact(&self) -> bool {
         matches!(self.kind, JOIN_KIND | PROBE_KIND)
+    }
+
+    /// Whether a message of this kind may go to an address that has not proven that it receives: a
+    /// challenge or an introduction. It is no longer than what it answers.
+    pub fn is_answer_to_stranger(&self) -> bool {
+        matches!(self.kind, CHALLENGE_KIND | INTRODUCE_KIND)
     }
 }
 

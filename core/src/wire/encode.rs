@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    BLOCKS_TAG, Body, DATAGRAM_BYTES_MAX, Digests, Header, JOIN_KIND, MAGIC, PROBE_KIND, Part, Row, VERSION_EXTENSIBLE,
-    VERSION_MAX, VERSION_MIN, VERSIONS_PART,
+    BLOCKS_TAG, Body, CHALLENGE_KIND, DATAGRAM_BYTES_MAX, Digests, Header, INTRODUCE_KIND, JOIN_KIND, MAGIC,
+    PROBE_KIND, Part, Row, VERSION_EXTENSIBLE, VERSION_MAX, VERSION_MIN, VERSIONS_PART,
 };
 use crate::member::{Declined, Incarnation, Member, Role, ShardGroup, Status, WIRE_KEY, WireVersions};
 
@@ -141,8 +141,8 @@ const fn kind(body: &Body<'_>) -> u8 {
         Body::ProbeReport(_) => 5,
         Body::Release => 6,
         Body::Join(_) => JOIN_KIND,
-        Body::Challenge { .. } => 8,
-        Body::Introduce => 9,
+        Body::Challenge { .. } => CHALLENGE_KIND,
+        Body::Introduce => INTRODUCE_KIND,
         Body::Sync(_) => 10,
         Body::Rows(_) => 11,
         Body::Gossip => 12,

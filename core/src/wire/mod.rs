@@ -149,6 +149,10 @@ pub(crate) const PROBE_KIND: u8 = 2;
 
 pub(crate) const JOIN_KIND: u8 = 7;
 
+pub(crate) const CHALLENGE_KIND: u8 = 8;
+
+pub(crate) const INTRODUCE_KIND: u8 = 9;
+
 /// The first bytes of a sealed datagram.
 pub const SEALED_MAGIC: [u8; 2] = *b"HS";
 

@@ -83,6 +83,20 @@ impl Checker {
         }
     }
 
+    /// Forgets what was an hour ago or longer, and processes that have ended, so that a world can
+    /// run for months in bounded memory. What is noted as broken stays.
+    pub fn forget_past(&mut self, now: Duration) {
+        let newest: BTreeMap<u32, u64> = self.owners.keys().copied().collect();
+        self.owners.retain(|(shard, epoch), _| newest.get(shard) == Some(epoch));
+        let lives = self.lives.clone();
+        let is_running = |place: &NodeIndex, life: &u64| lives.get(place).is_none_or(|now| now == life);
+        self.epochs.retain(|(place, life, _), _| is_running(place, life));
+        self.generations.retain(|(place, life, _), _| is_running(place, life));
+        self.restarts.retain(|(place, life, _), _| is_running(place, life));
+        self.given_up.retain(|(place, life, _)| is_running(place, life));
+        self.sent.forget_before((now.as_nanos() as u64).saturating_sub(3_600_000_000_000));
+    }
+
     /// Notes a fault; `watched_by` are the observers of the node that ends by it.
     pub(crate) fn fault(&mut self, now: u64, fault: &Fault, watched_by: &[NodeIndex]) {
         match fault {

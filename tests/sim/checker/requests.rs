@@ -35,6 +35,14 @@ struct Sending {
     outcome: Option<Outcome>,
 }
 
+impl Sent {
+    /// Forgets the requests that were sent before this.
+    pub(crate) fn forget_before(&mut self, time: u64) {
+        self.requests.retain(|_, sending| sending.sent_at >= time);
+        self.handled.retain(|id| self.requests.contains_key(id));
+    }
+}
+
 impl Checker {
     pub(crate) fn requests_started(&mut self, place: NodeIndex, life: u64) {
         self.sent.counters.insert(place, (life, Counters::default()));
