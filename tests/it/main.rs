@@ -31,6 +31,7 @@ mod restart;
 mod scenarios;
 mod sealed;
 mod settings;
+mod summaries;
 mod supervision;
 mod sweep;
 mod tidy;
