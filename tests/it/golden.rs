@@ -7,13 +7,18 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heartbeat_core::detection::LinkSummary;
 use heartbeat_core::member::{Declined, Epoch, ShardGroup, WireVersions, name_hash};
 use heartbeat_core::wire::{
     Ack, Body, EPOCH_MAX, Echo, Header, Heartbeat, IndirectProbe, Observers, PART_BYTES_MAX, Part, ProbeReport,
     Refused, Rows, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX, TIME_MAX, VERSION_MAX, VERSION_MIN, decode, encode_in,
-    encode_join, push_rumour,
+    encode_join, push_rumour, push_summary,
 };
 use heartbeat_core::{Generation, Incarnation, Member, NodeId, Profile, Role, Status};
+
+/// A summary: jitter of a sixteenth of an interval, nine tenths of silences are lost heartbeats, no
+/// silence after one heartbeat in four, and 1 to 8 intervals after one in 16 to 4^5.
+const SUMMARY: [u8; 7] = [64, 230, 0, 128, 144, 160, 176];
 
 fn header() -> Header {
     let (cluster, from) = (name_hash("orders") as u32, NodeId::of("node-1"));
@@ -174,6 +179,15 @@ fn text(version: u8) -> String {
     add("gossip-versions", &bytes);
     encode_in(version, &mut bytes, Header { clock: u64::MAX, ..header() }, &Body::Introduce);
     add("clock-below-generation", &bytes);
+    if version == 4 {
+        for (name, body) in signs_of_life().into_iter().filter(|(name, _)| ["ack", "heartbeat"].contains(name)) {
+            encode_in(version, &mut bytes, header(), &body);
+            let count_at = bytes.len() - 1;
+            assert!(push_rumour(&mut bytes, count_at, &small("node-2", Status::Suspect), false));
+            assert!(push_summary(&mut bytes, &SUMMARY));
+            add(&format!("{name}-summary"), &bytes);
+        }
+    }
     for (name, member) in [
         ("join", small("node-1", Status::Alive)),
         ("join-full", full("node-1", Status::Left)),
@@ -187,6 +201,16 @@ fn text(version: u8) -> String {
         add(name, &bytes);
     }
     lines
+}
+
+/// The book has this example of a summary.
+#[test]
+fn a_summary_is_read_from_its_bytes() {
+    let mut bytes = Vec::new();
+    encode_in(4, &mut bytes, header(), &Body::Release);
+    assert!(push_summary(&mut bytes, &SUMMARY));
+    let read = decode(&bytes).unwrap().summary.and_then(LinkSummary::from_bytes).unwrap();
+    assert_eq!(read.bytes(), SUMMARY);
 }
 
 #[test]

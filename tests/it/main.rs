@@ -33,6 +33,7 @@ mod restart;
 mod scenarios;
 mod sealed;
 mod settings;
+mod summaries;
 mod supervision;
 mod sweep;
 mod tidy;

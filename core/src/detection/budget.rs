@@ -76,6 +76,11 @@
 //! observers are asked before a suspicion. A node that watches others already starts from their
 //! tails ([`Budget::starting_from`]).
 //!
+//! **Change of observers.** What former observers have learnt of the target is a floor of the
+//! margin ([`Budget::start_from`]), until heartbeats for one mistake were seen here. It is of this
+//! target, and the tails of other links are not, so the longer margin counts. As a floor, a summary
+//! that is wrong costs time, and no mistakes.
+//!
 //! What it does not do: it keeps the budget only for behaviour that it has seen before. A network
 //! that grows worse costs mistakes until that is learnt. In the first hours, and in the first days
 //! for budgets of one a day or less, the hard timeout and other observers are the protection.
@@ -90,6 +95,7 @@ use std::time::Duration;
 use super::body::Body;
 use super::figures::BudgetFigures;
 use super::schedule::{ClockDoubt, Schedule, instant, signed, span};
+use super::summary::LinkSummary;
 use super::tail::{Resolution, Tail, WHOLE_SLACK};
 use super::{Arrival, Detector, Pause};
 use crate::config::rate::MistakeRate;
@@ -164,6 +170,13 @@ const CHANCE: f32 = 2.0;
 /// The least share of the budget that is planned for after it was overspent.
 const PLAN_MIN: f32 = 0.2;
 
+/// Heartbeats below which a detector has no summary to give: its jitter is not known.
+const SUMMARY_MIN: u32 = 16;
+
+/// A silence that was rounded up to a step of a summary is at most so many units longer than a
+/// whole number of them, as far as it is sat out whole.
+const ROUNDED_SLACK: f32 = 2.0 * WHOLE_SLACK;
+
 /// Suspects a target as rarely as the user asked.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -230,6 +243,10 @@ struct State {
     /// Least margin after a mistake, in nanoseconds, and for how many more heartbeats.
     burst: f64,
     burst_left: u16,
+    /// What former observers have learnt of the target, and the least margin that follows from it,
+    /// in intervals; zero if nothing does.
+    summary: Option<LinkSummary>,
+    inherited: f32,
     /// Heartbeats since the budget was last split.
     stale: u16,
     /// Whether a pause of ours lies in the silence now running.
@@ -282,6 +299,8 @@ impl Budget {
             factor: 1.0,
             burst: 0.0,
             burst_left: 0,
+            summary: None,
+            inherited: 0.0,
             stale: 0,
             discounted: true, // The time before the first heartbeat is no silence.
             clock_doubt: ClockDoubt::default(),
@@ -329,6 +348,30 @@ impl Budget {
         // Used from the first heartbeat on. Until then no more is known of it than of any target.
         state.split_budget();
         self
+    }
+
+    /// Takes what former observers have learnt of the target; only the first summary counts. It is
+    /// a floor: no margin is shorter than without it, and none is longer than the timeout makes
+    /// worth it. It counts until heartbeats for one mistake were seen.
+    pub fn start_from(&mut self, summary: LinkSummary) {
+        let state = &mut *self.state;
+        if state.summary.is_some() {
+            return;
+        }
+        state.summary = Some(summary);
+        state.inherited = state.inherited_margin();
+        state.long = state.long.max(state.inherited);
+        let margin = state.margin().min(f64::from(state.margin_max()) * state.interval());
+        state.deadline = state.deadline.max(state.expected + Duration::from_nanos(margin as u64));
+    }
+
+    /// What it has learnt, for other observers of the target; `None` while that is too little. It
+    /// does not hold what the detector itself took from a summary.
+    pub fn summary(&self) -> Option<LinkSummary> {
+        let state = &*self.state;
+        let jitter = (state.jitter() / state.interval()) as f32;
+        (state.count >= SUMMARY_MIN)
+            .then(|| LinkSummary::new(jitter, state.whole, state.count, |share| state.silence(share)))
     }
 
     /// Mistakes in an hour, where the budget cannot be kept below the timeout: so many silences are
@@ -440,7 +483,7 @@ impl State {
 
     /// The margin without what a burst of mistakes adds to it, in nanoseconds.
     fn margin(&self) -> f64 {
-        let bad = self.factor * self.slots;
+        let bad = (self.factor * self.slots).max(self.inherited);
         let intervals = match self.resolution() {
             Resolution::Fine | Resolution::Whole if self.slots == 0.0 => self.long,
             Resolution::Fine => bad,
@@ -647,6 +690,50 @@ impl State {
             }
             times *= 2.0;
         }
+        self.inherited = self.inherited_margin();
+        self.long = self.long.max(self.inherited);
+    }
+
+    /// The least margin by what former observers have learnt, in intervals. A summary counts as
+    /// many heartbeats as lie between two mistakes, and those seen here since are added to them.
+    /// For the first few heartbeats it also tells the jitter.
+    fn inherited_margin(&self) -> f32 {
+        let Some(summary) = self.summary else { return 0.0 };
+        let budgets_seen = self.p * self.count as f32;
+        if budgets_seen >= 1.0 {
+            return 0.0;
+        }
+        let most = self.margin_max();
+        let mut silence = summary.silence(f64::from(self.p * (1.0 + budgets_seen)));
+        if silence > most {
+            // As for a tail of its own: only as long as waiting prevents mistakes.
+            silence = summary.silence(summary.share_above(most) / KNEE);
+        }
+        if summary.is_whole() && silence > 0.5 {
+            silence = (silence - ROUNDED_SLACK).ceil() + WHOLE_SLACK;
+        }
+        if self.count < u32::from(SPLIT_EVERY) {
+            silence = silence.max(summary.jitter());
+        }
+        silence.min(most)
+    }
+
+    /// The silence past the expected arrival that this share of all heartbeats exceeds, in
+    /// intervals: of both regimes together.
+    fn silence(&self, share: f64) -> f32 {
+        let (lossy, slots) = (f64::from(self.lossy), self.sat_out.max(1.0));
+        let (calm, bad) = (&self.calm_tail, &self.lossy_tail);
+        let above = |silence: f32| (1.0 - lossy) * calm.share_above(silence) + lossy * bad.share_above(silence / slots);
+        // Fourteen octaves, of which nine steps leave less than half a step of a summary.
+        let (mut lower, mut upper) = (MARGIN_MAX / 16_384.0, MARGIN_MAX);
+        if above(lower) <= share {
+            return 0.0;
+        }
+        for _ in 0..9 {
+            let middle = f32::sqrt(lower * upper);
+            if above(middle) > share { lower = middle } else { upper = middle }
+        }
+        upper
     }
 }
 
@@ -931,6 +1018,104 @@ mod tests {
         link.beats(100, 0.0);
         assert!(link.margin() < Duration::from_millis(20), "{:?}", link.margin());
         assert_eq!(link.budget.kept_at(), None);
+    }
+
+    /// What an observer has learnt of a link that has lost this share of its heartbeats for hours.
+    fn former(loss: f64) -> Link {
+        let mut former = Link::new(1.0);
+        former.beats(100_000, loss);
+        former
+    }
+
+    /// A new observer of a link, which asks others before it suspects.
+    fn newly_named(seed: u64) -> Link {
+        let mut new = Link { random: Random::seeded(seed), ..Link::new(1.0) };
+        new.budget = new.budget.with_second_opinion().with_timeout(Duration::from_secs(3));
+        new
+    }
+
+    #[test]
+    fn a_new_observer_starts_near_the_former_one() {
+        for loss in [0.0, 0.01, 0.1, 0.3] {
+            let (former, mut new) = (former(loss), newly_named(8));
+            new.beats(1, 0.0);
+            new.budget.start_from(former.budget.summary().unwrap());
+            let (asked, first) = (former.margin().as_secs_f64(), new.margin().as_secs_f64());
+            // No shorter than without a summary: a quarter of an interval.
+            let range = asked * 0.75 - 0.005..(asked * 1.4).max(0.030);
+            assert!(range.contains(&first), "loss {loss}: {first} s, and {asked} s of the former one");
+        }
+    }
+
+    #[test]
+    fn a_new_observer_of_a_bad_link_makes_no_mistakes() {
+        let good = [0, 1].map(|_| {
+            let mut link = Link::new(1.0);
+            link.beats(50_000, 0.0);
+            link.budget
+        });
+        let summary = former(0.1).budget.summary().unwrap();
+        let mistakes = |seed, is_given: bool| {
+            let mut new = newly_named(seed);
+            new.budget = new.budget.starting_from(good.iter());
+            new.beats(1, 0.0);
+            if is_given {
+                new.budget.start_from(summary);
+            }
+            new.beats(600, 0.1);
+            new.mistakes
+        };
+        let [with, without] = [true, false].map(|is_given| (0..10).map(|seed| mistakes(seed, is_given)).sum::<u64>());
+        assert!(with == 0 && without >= 8, "{with} with a summary, {without} without");
+    }
+
+    /// Two detectors of one link, the second one without a summary. Any bytes may be a summary.
+    #[test]
+    fn no_summary_makes_a_margin_shorter_or_endless() {
+        for seed in 0..60 {
+            let mut random = Random::seeded(seed);
+            let length = 2 + random.below(13);
+            let bytes: Vec<u8> = match seed % 3 {
+                0 => vec![255; 14],
+                1 => vec![0; length as usize],
+                _ => (0..length).map(|_| random.next_u64() as u8).collect(),
+            };
+            let loss = [0.0, 0.01, 0.2][random.below(3) as usize];
+            let [mut with, mut without] = [0, 0].map(|_| {
+                let mut link = Link::new(60.0);
+                link.random = Random::seeded(seed);
+                link.budget = link.budget.with_timeout(Duration::from_secs(4));
+                link.beats(1, 0.0);
+                link
+            });
+            with.budget.start_from(LinkSummary::from_bytes(&bytes).unwrap());
+            for _ in 0..900 {
+                let is_like = with.mistakes == without.mistakes;
+                assert!(!is_like || with.margin() >= without.margin(), "seed {seed}: {bytes:?}");
+                // Nine tenths of the time from an expected heartbeat to the timeout, and jitter.
+                assert!(with.margin() <= Duration::from_millis(3_520), "seed {seed}: {:?}", with.margin());
+                with.beats(1, loss);
+                without.beats(1, loss);
+                assert!(with.mistakes <= without.mistakes, "seed {seed}: {bytes:?}");
+            }
+            with.beats(3_000, loss);
+            assert_eq!(with.budget.state.inherited, 0.0, "its own observations overrule it");
+        }
+    }
+
+    #[test]
+    fn a_detector_that_knows_nothing_has_no_summary() {
+        let mut link = Link::new(1.0);
+        link.beats(u64::from(SUMMARY_MIN) - 1, 0.0);
+        assert_eq!(link.budget.summary(), None);
+        link.beats(10, 0.0);
+        let given = LinkSummary::from_bytes(&[255; 14]).unwrap();
+        link.budget.start_from(given);
+        let learnt = link.budget.summary().unwrap();
+        assert!(learnt.bytes().len() == 4 && learnt.jitter() < 0.2, "what it was given is not in it: {learnt:?}");
+        let deadline = link.budget.deadline();
+        link.budget.start_from(LinkSummary::from_bytes(&[0; 14]).unwrap());
+        assert_eq!((link.budget.deadline(), link.budget.state.summary), (deadline, Some(given)), "the first counts");
     }
 
     #[test]

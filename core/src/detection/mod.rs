@@ -18,6 +18,7 @@ pub(crate) mod pause;
 mod phi;
 pub mod qos;
 mod schedule;
+mod summary;
 mod tail;
 pub mod trace;
 mod window;
@@ -29,6 +30,7 @@ pub use chen::Chen;
 pub use figures::{BudgetFigures, HeartbeatCounts, KeptAt, LinkFigures};
 pub use fixed::Fixed;
 pub use phi::Phi;
+pub use summary::LinkSummary;
 
 use crate::config::{DetectorConfig, DetectorKind};
 use crate::time::Instant;
@@ -172,6 +174,26 @@ impl AnyDetector {
         match self {
             AnyDetector::Budget(budget) => AnyDetector::Budget(budget.starting_from(budgets)),
             AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => self,
+        }
+    }
+}
+
+impl AnyDetector {
+    /// Takes what former observers have learnt of the target; see [`Budget::start_from`]. The other
+    /// detectors make no use of it.
+    pub fn start_from(&mut self, summary: LinkSummary) {
+        match self {
+            AnyDetector::Budget(budget) => budget.start_from(summary),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => {}
+        }
+    }
+
+    /// What it has learnt, for other observers; `None` while that is too little, and for detectors
+    /// other than the budget.
+    pub fn summary(&self) -> Option<LinkSummary> {
+        match self {
+            AnyDetector::Budget(budget) => budget.summary(),
+            AnyDetector::Fixed(_) | AnyDetector::Chen(_) | AnyDetector::Phi(_) => None,
         }
     }
 }

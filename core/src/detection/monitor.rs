@@ -14,7 +14,9 @@
 
 use std::time::Duration;
 
-use crate::detection::{AnyDetector, Arrival, Detector, HeartbeatCounts, KeptAt, LinkFigures, Pause, Verdict};
+use crate::detection::{
+    AnyDetector, Arrival, Detector, HeartbeatCounts, KeptAt, LinkFigures, LinkSummary, Pause, Verdict,
+};
 use crate::member::Target;
 use crate::time::Instant;
 use crate::timer_wheel::TimerWheel;
@@ -192,6 +194,12 @@ impl Monitor {
         None
     }
 
+    /// Takes what former observers have learnt of a target. Its deadline may be later for it, and
+    /// never earlier.
+    pub fn start_from(&mut self, watch: WatchId, summary: LinkSummary) {
+        self.watches[watch.0 as usize].detector.start_from(summary);
+    }
+
     /// Handles a heartbeat of a slot before the newest one. If that one overtook it, its detector
     /// learns that it was not lost. A duplicate, or one over 64 slots old, changes nothing.
     pub fn overtaken(&mut self, watch: WatchId, slot: u64) {
@@ -286,6 +294,11 @@ impl Monitor {
     /// When to call `poll_change` next; `None` if nothing can change.
     pub fn next_change(&self) -> Option<Instant> {
         self.wheel.next()
+    }
+
+    /// What a target's detector has learnt, for other observers of it.
+    pub fn summary(&self, watch: WatchId) -> Option<LinkSummary> {
+        self.watches[watch.0 as usize].detector.summary()
     }
 
     /// The detectors of the nodes that are watched.

@@ -151,6 +151,8 @@ impl Cluster {
         }
         if !is {
             self.peers.observers.remove(id);
+        } else if same_process.is_none() {
+            self.peers.observers.renew(id);
         }
         if is != was || same_process.is_none() {
             self.fill_observers();

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use super::change::Origin;
 use super::{Cluster, OwnershipEffect};
 use crate::ctx::Ctx;
+use crate::detection::LinkSummary;
 use crate::event::Event;
 use crate::input::StreamEvent;
 use crate::member::{Generation, Incarnation, Member, NodeId, ProcessId, Status};
@@ -134,9 +135,18 @@ impl Cluster {
             }
             (Body::Refused(refused), Route::Admission) => return self.handle_refused(from, *refused, ctx),
             (Body::Heartbeat(heartbeat), Route::Member(status)) => {
-                return self.handle_heartbeat(header, heartbeat, status, ctx);
+                let effect = self.handle_heartbeat(header, heartbeat, status, ctx);
+                if let Some(summary) = datagram.summary.and_then(LinkSummary::from_bytes) {
+                    self.watching.start_from(id, summary, ctx);
+                }
+                return effect;
             }
-            (Body::Ack(ack), Route::Member(_)) => self.heartbeats.handle_ack(header, *ack, &mut self.peers, ctx),
+            (Body::Ack(ack), Route::Member(_)) => {
+                self.heartbeats.handle_ack(header, *ack, &mut self.peers, ctx);
+                if let Some(summary) = datagram.summary.and_then(LinkSummary::from_bytes) {
+                    self.peers.observers.note_summary(id, summary);
+                }
+            }
             (Body::Probe { number }, Route::Member(_) | Route::Former) => {
                 let echo = self.echo(*number, id);
                 self.out.send_to(&self.peers, id, Payload::Body(echo));
@@ -647,7 +657,7 @@ mod tests {
     /// Hands a message of `from` to the cluster, `length` bytes long. Returns what leaves it.
     fn handle(cluster: &mut Cluster, ctx: &mut Ctx, from: &str, length: usize, body: Body<'_>) -> Vec<Outgoing> {
         let header = Header { cluster: 0, from: id(from), generation: GENERATION, clock: 0 };
-        let datagram = Datagram { header, body, rumours: Rumours::default() };
+        let datagram = Datagram { header, body, rumours: Rumours::default(), summary: None };
         cluster.handle_datagram(Source::Datagram(address(from), length), &datagram, ctx);
         std::iter::from_fn(|| cluster.poll_outgoing()).collect()
     }
@@ -734,7 +744,7 @@ mod tests {
         let (mut cluster, mut ctx) = cluster(&["a"]);
         let mut namesake = |ctx: &mut Ctx, from: &str, length, generation, body: Body<'_>| {
             let header = Header { cluster: 0, from: id("me"), generation: Generation(generation), clock: 0 };
-            let datagram = Datagram { header, body, rumours: Rumours::default() };
+            let datagram = Datagram { header, body, rumours: Rumours::default(), summary: None };
             let effect = cluster.handle_datagram(Source::Datagram(address(from), length), &datagram, ctx);
             (effect, std::iter::from_fn(|| cluster.poll_outgoing()).collect::<Vec<_>>())
         };
@@ -770,7 +780,7 @@ mod tests {
         let clock = cluster.header(ctx.now).clock;
         let header = Header { cluster: 0, from: id("a"), generation: GENERATION, clock: clock + 86_400_000 };
         let mut spoof = |cluster: &mut Cluster, source, body| {
-            let datagram = Datagram { header, body, rumours: Rumours::default() };
+            let datagram = Datagram { header, body, rumours: Rumours::default(), summary: None };
             cluster.handle_datagram(source, &datagram, &mut ctx);
             let sent = std::iter::from_fn(|| cluster.poll_outgoing()).collect::<Vec<_>>();
             (sent, cluster.header(ctx.now).clock)
@@ -792,7 +802,7 @@ mod tests {
         let mut frame = |from: &str, body: Body<'_>| {
             let stream = cluster.handle_accepted(&ctx);
             let header = Header { cluster: 0, from: id(from), generation: GENERATION, clock: 0 };
-            let datagram = Datagram { header, body, rumours: Rumours::default() };
+            let datagram = Datagram { header, body, rumours: Rumours::default(), summary: None };
             cluster.handle_stream(stream, &StreamEvent::Frame(Vec::new()), Some((&datagram, address(from))), &mut ctx);
             let left: Vec<Outgoing> = std::iter::from_fn(|| cluster.poll_outgoing()).collect();
             left.contains(&Outgoing::Close { stream })

@@ -118,6 +118,7 @@ impl Fixture {
             match payload {
                 Payload::Body(body) => Some(body),
                 Payload::In { payload, .. } => body(*payload),
+                Payload::AckWithSummary { ack, .. } => Some(Body::Ack(ack)),
                 Payload::Heartbeat { .. }
                 | Payload::Join { .. }
                 | Payload::Sync

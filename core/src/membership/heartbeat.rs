@@ -108,7 +108,7 @@ impl Heartbeats {
                 slot.asked.get_or_insert((stage, now));
             }
             if let Some(member) = peers.table.member(slot.id) {
-                out.send_to_member(member, Payload::Heartbeat { phase, wants_ack });
+                out.send_to_member(member, Payload::Heartbeat { phase, wants_ack, to_new: slot.is_new });
                 self.sent += 1;
             }
         }
@@ -122,7 +122,8 @@ impl Heartbeats {
             slot.announcements -= 1;
             is_sent = true;
             if let Some(member) = peers.table.member(slot.id) {
-                out.send_to_member(member, Payload::Heartbeat { phase: slot.phase, wants_ack: true });
+                let (phase, to_new) = (slot.phase, slot.is_new);
+                out.send_to_member(member, Payload::Heartbeat { phase, wants_ack: true, to_new });
                 self.sent += 1;
             }
         }
@@ -136,6 +137,7 @@ impl Heartbeats {
         let is_recent = ack.stage.saturating_add(2 * STAGES) > self.schedule.stage(0);
         let announces = self.schedule.announces(ack.stage);
         let Some(slot) = peers.observers.slot_mut(header.from) else { return };
+        slot.is_new = false;
         if is_recent {
             peers.contact.handle_answer(ctx);
         }
@@ -235,6 +237,18 @@ mod tests {
         heartbeats.handle_ack(header("a"), ack, &mut node.peers, &mut node.ctx);
         assert_eq!(node.peers.contact.reply_time(), Duration::from_millis(120), "a duplicate times nothing");
         assert_eq!(node.events(), [Event::Connected]);
+    }
+
+    #[test]
+    fn an_observer_is_new_until_it_acknowledges() {
+        let (mut node, mut heartbeats, joining) = start();
+        let is_new = |node: &Fixture| node.peers.observers.slots()[0].is_new;
+        advance(&mut node, &mut heartbeats, &joining, ms(0));
+        assert!(is_new(&node));
+        heartbeats.handle_ack(header("a"), Ack { stage: STAGES, health: 0 }, &mut node.peers, &mut node.ctx);
+        assert!(!is_new(&node));
+        node.peers.observers.renew(id("a"));
+        assert!(is_new(&node), "another process has its name");
     }
 
     #[test]

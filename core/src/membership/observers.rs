@@ -8,15 +8,20 @@
 //! once when its observer is gone. The former observer of a redrawn slot receives heartbeats for
 //! two more intervals.
 //!
+//! Observers send this node what they have learnt of it. It keeps the newest summary of each slot's
+//! observer, and of the one before it. A new observer is given the median of them with each
+//! heartbeat until it acknowledges one.
+//!
 //! Source for the hashing: Thaler and Ravishankar, "Using name-based mappings to increase hit
 //! rates", IEEE/ACM Transactions on Networking 6(1), 1998.
 
 use std::time::Duration;
 
+use crate::detection::LinkSummary;
 use crate::member::{Member, NodeId};
 use crate::random::mix;
 use crate::time::Instant;
-use crate::wire::{self, STAGES};
+use crate::wire::{self, OBSERVERS_MAX, STAGES};
 
 /// A slot, and the member that watches this node in it.
 #[derive(Clone, Debug)]
@@ -33,6 +38,24 @@ pub(crate) struct ObserverSlot {
     pub(crate) asked: Option<(u64, Instant)>,
     /// How often a longer interval is still to be announced to it.
     pub(crate) announcements: u32,
+    /// Whether it has acknowledged no heartbeat yet.
+    pub(crate) is_new: bool,
+}
+
+/// What the observers of one slot have learnt of this node.
+#[derive(Clone, Copy, Debug, Default)]
+struct SlotSummaries {
+    /// The newest of the present observer.
+    present: Option<LinkSummary>,
+    /// The last one of an observer before it.
+    former: Option<LinkSummary>,
+}
+
+impl SlotSummaries {
+    /// The slot has a new observer.
+    fn hand_over(&mut self) {
+        self.former = self.present.take().or(self.former);
+    }
 }
 
 /// The observers of this node, in the order of their phases.
@@ -43,6 +66,8 @@ pub(crate) struct Observers {
     slots: Vec<ObserverSlot>,
     /// How often each slot was drawn anew.
     draws: Vec<u64>,
+    /// By the number of the slot.
+    summaries: Vec<SlotSummaries>,
     redraw_at: Instant,
     /// The slot to be drawn anew next.
     next: usize,
@@ -51,7 +76,8 @@ pub(crate) struct Observers {
 impl Observers {
     /// No observer yet, of `slots_max` (1 to 16).
     pub(crate) fn new(me: NodeId, slots_max: usize, redraw_at: Instant) -> Observers {
-        Observers { me, slots_max, slots: Vec::new(), draws: vec![0; slots_max], redraw_at, next: 0 }
+        let (draws, summaries) = (vec![0; slots_max], vec![SlotSummaries::default(); slots_max]);
+        Observers { me, slots_max, slots: Vec::new(), draws, summaries, redraw_at, next: 0 }
     }
 
     /// The members that are sent heartbeats, former observers included.
@@ -67,6 +93,29 @@ impl Observers {
     /// The slot of this node, if it has one.
     pub(crate) fn slot_mut(&mut self, id: NodeId) -> Option<&mut ObserverSlot> {
         self.slots.iter_mut().find(|slot| slot.id == id)
+    }
+
+    /// Notes what an observer has learnt of this node. A former observer says nothing more.
+    pub(crate) fn note_summary(&mut self, id: NodeId, summary: LinkSummary) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.id == id && slot.until.is_none()) {
+            self.summaries[slot.index].present = Some(summary);
+        }
+    }
+
+    /// Handles that another process of this member has begun: as an observer it is a new one.
+    pub(crate) fn renew(&mut self, id: NodeId) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
+            slot.is_new = true;
+            if slot.until.is_none() {
+                self.summaries[slot.index].hand_over();
+            }
+        }
+    }
+
+    /// What the observers have learnt of this node, for a new one: the median of their summaries.
+    pub(crate) fn summary(&self) -> Option<LinkSummary> {
+        let summaries = self.summaries.iter().flat_map(|slot| [slot.present, slot.former]).flatten();
+        LinkSummary::median::<{ 2 * OBSERVERS_MAX }>(summaries)
     }
 
     /// Whether this member is an observer, or a former one that is not released yet.
@@ -153,7 +202,8 @@ impl Observers {
 
     fn assign(&mut self, index: usize, id: NodeId) {
         let phase = index as u64 * STAGES / self.slots_max as u64;
-        self.slots.push(ObserverSlot { id, phase, index, until: None, asked: None, announcements: 0 });
+        self.summaries[index].hand_over();
+        self.slots.push(ObserverSlot { id, phase, index, until: None, asked: None, announcements: 0, is_new: true });
         self.slots.sort_by_key(|slot| (slot.phase, slot.until.is_some()));
     }
 
@@ -243,6 +293,35 @@ mod tests {
         assert_eq!(observers.release(now + Duration::from_secs(2)), [former]);
         assert_eq!(observers.slots().len(), 5);
         assert_eq!(observers.redraw_at(), now + Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_new_observer_is_given_what_the_former_ones_learnt() {
+        let pool = pool(50, 1);
+        let mut observers = observers(1);
+        observers.fill(pool.iter());
+        assert_eq!(observers.summary(), None);
+        let summary = |byte| LinkSummary::from_bytes(&[byte; 5]).unwrap();
+        let first = ids(&observers);
+        observers.note_summary(NodeId(1), summary(9));
+        assert_eq!(observers.summary(), None, "of a stranger");
+        (0..4).for_each(|slot| observers.note_summary(first[slot], summary(slot as u8)));
+        assert_eq!(observers.summary(), Some(summary(2)), "of two in the middle the more careful one");
+        // Its slot remembers it while the next two have nothing to say.
+        for _ in 0..2 {
+            let gone = ids(&observers)[3];
+            assert!(observers.remove(gone));
+            observers.fill(pool.iter());
+            assert_eq!(observers.summary(), Some(summary(2)));
+        }
+        observers.note_summary(ids(&observers)[3], summary(9));
+        assert_eq!(observers.summary(), Some(summary(2)), "five summaries: 0, 1, 2, 3 and 9");
+        observers.note_summary(first[0], summary(9));
+        assert_eq!(observers.summary(), Some(summary(3)));
+        observers.slots_mut()[0].is_new = false;
+        observers.renew(first[0]);
+        assert!(observers.slots()[0].is_new);
+        assert_eq!(observers.summary(), Some(summary(3)), "it counts as a former one");
     }
 
     #[test]

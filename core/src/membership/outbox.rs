@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::ctx::Ctx;
+use crate::detection::LinkSummary;
 use crate::member::{Member, NodeId, ProcessId, WireVersions, name_hash};
 use crate::membership::clock::Clock;
 use crate::membership::gossip::Extent;
@@ -27,6 +28,13 @@ pub(crate) enum Payload {
         phase: u64,
         /// Whether the observer is to acknowledge it.
         wants_ack: bool,
+        /// Whether the observer is a new one, which is given what others have learnt.
+        to_new: bool,
+    },
+    /// An acknowledgement with what this node has learnt of the receiver.
+    AckWithSummary {
+        ack: wire::Ack,
+        summary: LinkSummary,
     },
     /// This body, and gossip where there is room.
     Body(Body<'static>),
@@ -245,18 +253,19 @@ impl Outbox {
                 let members = ids.iter().filter_map(|&id| peers.table.member(id));
                 members.take_while(|member| wire::push_rumour(buffer, count_at, member, true)).for_each(drop);
             }
-            Payload::Heartbeat { phase, wants_ack } => {
-                let heartbeat = wire::Heartbeat {
-                    incarnation: peers.me.incarnation,
-                    stage: schedule.stage(phase),
-                    interval: schedule.announced(),
-                    slept: schedule.slept(),
-                    health: peers.health.score(),
-                    asks: wants_ack,
-                    observers: peers.observers.named(),
-                };
+            Payload::Heartbeat { phase, wants_ack, to_new } => {
+                let heartbeat = heartbeat(peers, schedule, phase, wants_ack);
                 wire::encode_in(version, buffer, header, &Body::Heartbeat(heartbeat));
                 push_gossip(peers, None, buffer);
+                if to_new && let Some(summary) = peers.observers.summary() {
+                    // Without room for it, the next heartbeat brings it.
+                    wire::push_summary(buffer, summary.bytes());
+                }
+            }
+            Payload::AckWithSummary { ack, summary } => {
+                wire::encode_in(version, buffer, header, &Body::Ack(ack));
+                push_gossip(peers, None, buffer);
+                wire::push_summary(buffer, summary.bytes());
             }
             Payload::Sync => {
                 wire::encode_sync(version, buffer, header, peers.table.digests());
@@ -314,6 +323,7 @@ fn answer_in(version: Option<u8>, payload: Payload) -> Payload {
         Payload::RowRange(range) => range.admits,
         Payload::About(_) => true,
         Payload::Heartbeat { .. }
+        | Payload::AckWithSummary { .. }
         | Payload::Join { .. }
         | Payload::Sync
         | Payload::Members(_)
@@ -324,6 +334,19 @@ fn answer_in(version: Option<u8>, payload: Payload) -> Payload {
     match version.filter(|_| is_answer) {
         Some(version) => Payload::In { version, payload: Box::new(payload) },
         None => payload,
+    }
+}
+
+/// The heartbeat of the present slot to the observer of this phase.
+fn heartbeat(peers: &Peers, schedule: &HeartbeatSchedule, phase: u64, wants_ack: bool) -> wire::Heartbeat {
+    wire::Heartbeat {
+        incarnation: peers.me.incarnation,
+        stage: schedule.stage(phase),
+        interval: schedule.announced(),
+        slept: schedule.slept(),
+        health: peers.health.score(),
+        asks: wants_ack,
+        observers: peers.observers.named(),
     }
 }
 

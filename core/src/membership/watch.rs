@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::ctx::Ctx;
 use crate::detection::monitor::{ReceivedHeartbeat, WatchId};
 use crate::detection::trace::Arrived;
-use crate::detection::{AnyDetector, KeptAt, LinkFigures, Verdict};
+use crate::detection::{AnyDetector, KeptAt, LinkFigures, LinkSummary, Verdict};
 use crate::event::Event;
 use crate::member::{Incarnation, NodeId, Target};
 use crate::membership::inquiry::Inquiries;
@@ -22,7 +22,7 @@ use crate::membership::peers::Peers;
 use crate::membership::table::Change;
 use crate::output::Output;
 use crate::time::Instant;
-use crate::wire::{Ack, Body, Header, Heartbeat, Observers, STAGES};
+use crate::wire::{Ack, Body, Header, Heartbeat, Observers, STAGES, VERSION_EXTENSIBLE};
 
 /// The longest interval of another node that is believed, in timeouts of this one. Death takes two
 /// intervals of silence where they are longer than the timeout, so a node that announced hours and
@@ -41,6 +41,10 @@ const STRAYED_SLOTS_MIN: u64 = 64;
 
 /// How many other detectors one starts from, at most: enough to know what is usual here.
 const STARTING_FROM_MAX: usize = 64;
+
+/// Intervals of a node after which it is sent again what was learnt of it: that changes slowly, and
+/// makes an acknowledgement half as long again.
+const SUMMARY_EVERY: u64 = 16;
 
 /// Why a node is watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +85,8 @@ pub(super) struct WatchedPeer {
     exceeded_reported: bool,
     /// Up to when its joins are signs of life, itself included. `None` unless it is a newcomer.
     joins_until: Option<Instant>,
+    /// From which stage on it is sent again what was learnt of it.
+    summary_due: u64,
 }
 
 impl WatchedPeer {
@@ -153,7 +159,10 @@ impl Watching {
         let interval = heartbeat.interval.clamp(*believed.start(), *believed.end());
         if asks {
             let ack = Ack { stage, health: peers.health.score() };
-            out.send_to(peers, from, Payload::Body(Body::Ack(ack)));
+            let summary = self.take_summary(from, stage, out.version(), ctx);
+            let payload =
+                summary.map_or(Payload::Body(Body::Ack(ack)), |summary| Payload::AckWithSummary { ack, summary });
+            out.send_to(peers, from, payload);
         }
         let names_us = observers.contains(peers.me.id);
         if let Some(peer) = self.watched.get_mut(&from).filter(|peer| !peer.is_near(stage, interval, ctx.now)) {
@@ -203,6 +212,26 @@ impl Watching {
         }
         inquiries.end(from);
         true
+    }
+
+    /// What was learnt of a node, if it is time to send it that again.
+    fn take_summary(&mut self, id: NodeId, stage: u64, version: u8, ctx: &Ctx) -> Option<LinkSummary> {
+        let peer = self.watched.get_mut(&id)?;
+        let is_due = stage >= peer.summary_due || peer.summary_due - stage > SUMMARY_EVERY * STAGES;
+        if version < VERSION_EXTENSIBLE || !is_due {
+            return None;
+        }
+        let summary = ctx.monitor.summary(peer.watch)?;
+        peer.summary_due = stage.saturating_add(SUMMARY_EVERY * STAGES);
+        Some(summary)
+    }
+
+    /// Handles what former observers of a node have learnt of it, as the node gives that to a new
+    /// one.
+    pub(super) fn start_from(&mut self, id: NodeId, summary: LinkSummary, ctx: &mut Ctx) {
+        if let Some(peer) = self.watched.get(&id) {
+            ctx.monitor.start_from(peer.watch, summary);
+        }
     }
 
     /// Watches a node that names this one as an observer. A newcomer is watched anew from its first
@@ -260,6 +289,7 @@ impl Watching {
             suspected_by_us: false,
             exceeded_reported: false,
             joins_until,
+            summary_due: 0,
         };
         self.watched.insert(id, peer);
     }
@@ -503,6 +533,46 @@ mod tests {
         handle(&mut node, &mut watching, "a", Heartbeat { asks: true, ..heartbeat(16, &[]) });
         let bodies: Vec<Body<'_>> = node.bodies().into_iter().map(|(_, body)| body).collect();
         assert_eq!(bodies, [Body::Ack(Ack { stage: 16, health: 1 })]);
+    }
+
+    /// Stages of the heartbeats that were answered with a summary, of this many in a row.
+    fn summarised(node: &mut Fixture, watching: &mut Watching, slots: u64) -> Vec<u64> {
+        let mut stages = Vec::new();
+        for slot in 1..=slots {
+            node.at(ms(slot * 1_000));
+            handle(node, watching, "a", Heartbeat { asks: true, ..heartbeat(slot * STAGES, &["me"]) });
+            for (_, payload) in node.sent() {
+                if let Payload::AckWithSummary { ack, .. } = payload {
+                    stages.push(ack.stage);
+                }
+            }
+        }
+        stages
+    }
+
+    #[test]
+    fn a_node_is_sent_what_was_learnt_now_and_then() {
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        node.out.set_version(VERSION_EXTENSIBLE);
+        let stages = summarised(&mut node, &mut watching, 60);
+        assert_eq!(stages, [18, 34, 50].map(|slot| slot * STAGES), "from the sixteenth that has a lateness on");
+        let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
+        assert_eq!(summarised(&mut node, &mut watching, 60), [], "version 3 has no summaries");
+    }
+
+    #[test]
+    fn a_watched_node_is_waited_for_as_its_summary_asks() {
+        let (mut node, mut watching) = (Fixture::new(&["a", "b"]), Watching::default());
+        // Three intervals, for each share of heartbeats.
+        let summary = LinkSummary::from_bytes(&[100, 0, 153, 153, 153, 153, 153, 153, 153, 153]).unwrap();
+        watching.start_from(id("a"), summary, &mut node.ctx);
+        handle(&mut node, &mut watching, "a", heartbeat(16, &["me", "b"]));
+        let after = |watching: &Watching, node: &Fixture| {
+            watching.links(node.ctx.now, &node.ctx).next().unwrap().figures.suspected_after.as_secs_f64()
+        };
+        assert!((1.2..1.3).contains(&after(&watching, &node)), "it was not watched yet: {}", after(&watching, &node));
+        watching.start_from(id("a"), summary, &mut node.ctx);
+        assert!((3.9..4.2).contains(&after(&watching, &node)), "{}", after(&watching, &node));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     EPOCH_MAX, EXTENSION_BYTES_MAX, Echo, Extension, Groups, Header, Heartbeat, INTERVAL_MAX, INTRODUCE_KIND,
     IndirectProbe, JOIN_KIND, Join, MAGIC, OBSERVERS_MAX, Observers, PAIRS_BYTES_MAX, PART_BYTES_MAX, PROBE_KIND,
     Pairs, Part, ProbeReport, Refused, Row, Rows, Rumours, SEALED_MAGIC, SEQUENCE_MAX, SILENCE_MAX, STAGE_MAX,
-    TIME_MAX, VERSION_EXTENSIBLE, VERSION_MAX, VERSION_MIN, VERSIONS_PART,
+    SUMMARY_PART, TIME_MAX, VERSION_EXTENSIBLE, VERSION_MAX, VERSION_MIN, VERSIONS_PART,
 };
 use crate::member::{
     DECLINED_BYTES_MAX, Declined, Epoch, GROUPS_MAX, Generation, Incarnation, NAME_BYTES_MAX, NodeId, Profile, Role,
@@ -33,11 +33,9 @@ pub fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DecodeError> {
     for _ in 0..count {
         reader.row()?;
     }
-    if version >= VERSION_EXTENSIBLE {
-        reader.parts("extension")?;
-    }
+    let summary = if version >= VERSION_EXTENSIBLE { reader.parts("extension", SUMMARY_PART)? } else { None };
     if reader.bytes.is_empty() {
-        Ok(Datagram { header, body, rumours })
+        Ok(Datagram { header, body, rumours, summary })
     } else {
         Err(DecodeError::Trailing(reader.bytes.len()))
     }
@@ -399,7 +397,7 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Field("extension"));
         }
         let bytes = self.take(length)?;
-        Reader { bytes, version: self.version }.parts("extension")?;
+        Reader { bytes, version: self.version }.parts("extension", VERSIONS_PART)?;
         let (versions, unknown) = match bytes {
             [VERSIONS_PART, 2, min, max, unknown @ ..] => {
                 (Some(WireVersions::new(*min, *max).ok_or(DecodeError::Field("versions"))?), unknown)
@@ -410,18 +408,22 @@ impl<'a> Reader<'a> {
         Ok(Extension { bytes, versions, unknown })
     }
 
-    /// Skips parts up to the end. Their types rise, so that each comes once.
-    fn parts(&mut self, field: &'static str) -> Result<(), DecodeError> {
-        let mut before = 0;
+    /// Skips parts up to the end. Their types rise, so that each comes once. Returns the bytes of
+    /// the one of type `wanted`.
+    fn parts(&mut self, field: &'static str, wanted: u8) -> Result<Option<&'a [u8]>, DecodeError> {
+        let (mut before, mut found) = (0, None);
         while !self.bytes.is_empty() {
             let (kind, length) = (self.byte()?, usize::from(self.byte()?));
             if kind <= before {
                 return Err(DecodeError::Field(field));
             }
             before = kind;
-            self.take(length)?;
+            let bytes = self.take(length)?;
+            if kind == wanted {
+                found = Some(bytes);
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn group(&mut self) -> Result<ShardGroup, DecodeError> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     BLOCKS_TAG, Body, CHALLENGE_KIND, DATAGRAM_BYTES_MAX, Digests, Header, INTRODUCE_KIND, JOIN_KIND, MAGIC,
-    PROBE_KIND, Part, Row, VERSION_EXTENSIBLE, VERSION_MAX, VERSION_MIN, VERSIONS_PART,
+    PROBE_KIND, Part, Row, SUMMARY_PART, VERSION_EXTENSIBLE, VERSION_MAX, VERSION_MIN, VERSIONS_PART,
 };
 use crate::member::{Declined, Incarnation, Member, Role, ShardGroup, Status, WIRE_KEY, WireVersions};
 
@@ -120,6 +120,18 @@ pub fn push_rumour(buffer: &mut Vec<u8>, count_at: usize, member: &Member, whole
         return false;
     }
     buffer[count_at] += 1;
+    true
+}
+
+/// Adds what observers have learnt to the datagram in `buffer`, behind its last rumour. Returns
+/// whether that was possible: the version has parts, and there was room.
+pub fn push_summary(buffer: &mut Vec<u8>, summary: &[u8]) -> bool {
+    let Ok(length) = u8::try_from(summary.len()) else { return false };
+    if !is_extensible(buffer) || buffer.len() + 2 + summary.len() > DATAGRAM_BYTES_MAX {
+        return false;
+    }
+    buffer.extend_from_slice(&[SUMMARY_PART, length]);
+    buffer.extend_from_slice(summary);
     true
 }
 

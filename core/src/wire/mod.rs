@@ -40,6 +40,7 @@
 //!                from version 4 on: length u8 (at most 128), parts
 //! part           type u8 (over the one before)  length u8  bytes
 //!                in a row: 1 wire versions (min u8  max u8)
+//!                behind the rumours of an ack or a heartbeat: 2 summary (see `LinkSummary`)
 //! declined       ranges u8 (0 to 127), ranges x (gap  length - 1),
 //!                or 128 + shift u8 (128 to 144)  length u16  bits
 //! incarnation    returns  refutations
@@ -63,7 +64,7 @@ use std::time::Duration;
 
 pub use decode::{Start, decode, decode_start};
 pub(crate) use encode::{challenge_bytes, encode_row, introduction_bytes};
-pub use encode::{encode, encode_in, encode_join, encode_sync, push_rumour};
+pub use encode::{encode, encode_in, encode_join, encode_sync, push_rumour, push_summary};
 
 use crate::member::{
     Epoch, Generation, Incarnation, Member, Metadata, NodeId, ProcessId, Profile, Role, Status, WEIGHT_KEY, WIRE_KEY,
@@ -140,6 +141,9 @@ pub const EXTENSION_BYTES_MAX: usize = 128;
 /// The type of the part of a row's extension that holds its [`WireVersions`].
 pub(crate) const VERSIONS_PART: u8 = 1;
 
+/// The type of the part behind the rumours that holds what observers have learnt of a node.
+pub(crate) const SUMMARY_PART: u8 = 2;
+
 /// Most bytes of the pairs of a row: a member's own metadata and the pair of [`WIRE_KEY`].
 pub(crate) const PAIRS_BYTES_MAX: usize = 256;
 
@@ -190,6 +194,10 @@ pub struct Datagram<'a> {
     pub body: Body<'a>,
     /// News of members, at the end of each datagram.
     pub rumours: Rumours<'a>,
+    /// What observers have learnt: of the receiver in an ack, of the sender in a heartbeat. The
+    /// bytes of a `LinkSummary`, if the datagram has that part.
+    /// They have no meaning in other kinds.
+    pub summary: Option<&'a [u8]>,
 }
 
 /// The message of a datagram, by its kind.
@@ -875,6 +883,30 @@ mod tests {
             lengths.push(bytes.len());
         }
         assert_eq!(lengths, [HEARTBEAT_BYTES_TYPICAL; 2]);
+    }
+
+    #[test]
+    fn a_summary_travels_behind_the_rumours_from_version_4_on() {
+        let body = Body::Ack(Ack { stage: 57_603, health: 2 });
+        for (version, expected) in [(VERSION_MIN, None), (VERSION_MAX, Some(&[7, 8, 9][..]))] {
+            let mut bytes = Vec::new();
+            encode_in(version, &mut bytes, header(), &body);
+            let count_at = bytes.len() - 1;
+            assert!(push_rumour(&mut bytes, count_at, &member("a", Status::Alive), true));
+            let before = bytes.len();
+            assert_eq!(push_summary(&mut bytes, &[7, 8, 9]), expected.is_some());
+            let datagram = decode(&bytes).unwrap();
+            assert_eq!((datagram.summary, datagram.rumours.len()), (expected, 1));
+            assert_eq!(bytes.len() - before, if expected.is_some() { 5 } else { 0 });
+        }
+        let mut full = Vec::new();
+        encode_in(VERSION_MAX, &mut full, header(), &body);
+        let length = full.len();
+        full.resize(DATAGRAM_BYTES_MAX - 4, 0);
+        assert!(!push_summary(&mut full, &[7, 8, 9]), "there is no room");
+        full.truncate(length);
+        full.extend_from_slice(&[1, 1, 5, 2, 0, 9, 1, 1]);
+        assert_eq!(decode(&full).unwrap().summary, Some(&[][..]), "between parts that are not known");
     }
 
     /// The book shows these bytes.
