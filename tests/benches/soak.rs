@@ -128,8 +128,6 @@ fn simulated(nodes: usize, time: Duration, turns_between: u64) {
         let now = world.elapsed();
         world.checker.forget_past(now);
     }
-    let broken = world.checker.broken();
-    println!("{} promises were broken: {:?}", broken.len(), &broken[..broken.len().min(5)]);
 }
 
 /// How the nodes that stay are, one line each.

@@ -292,7 +292,7 @@ fn check(seal_with: impl Fn(&Engine) -> Option<Seal>, mut disguise: impl FnMut(P
             let decoded = wire::decode(&plain).map(|datagram| format!("{datagram:?}"));
             let bytes = disguise(me, plain);
             let mut door = Door { engine: engine.clone(), seal: seal_with(&engine), now };
-            let (sent, answered) = (bytes.len() + HEADERS_BYTES, door.answered(from, &[bytes.clone()]));
+            let (sent, answered) = (bytes.len() + HEADERS_BYTES, door.answered(from, std::slice::from_ref(&bytes)));
             assert!(answered <= sent, "{answered} bytes for {sent}, as {name} {generation:?}: {decoded:?}");
             all.push(bytes);
         }
