@@ -37,7 +37,7 @@ const INTERVAL_SHARE_MIN: u32 = 100;
 /// How many intervals a heartbeat may be off the one before it and the time since. A single one
 /// that is farther off is made up, or very old; two that follow each other are a schedule that
 /// jumped.
-const STRAYED_SLOTS_MIN: u64 = 64;
+const STRAYED_SLOTS_MIN: u64 = 16;
 
 /// How many other detectors one starts from, at most: enough to know what is usual here.
 const STARTING_FROM_MAX: usize = 64;
@@ -67,7 +67,7 @@ pub(super) struct WatchedPeer {
     pub(super) stage: u64,
     /// When the heartbeat of that stage came.
     stage_at: Instant,
-    /// The stage of the newest heartbeat that was too far off.
+    /// The stage of the heartbeat before, if that was too far off.
     strayed: Option<u64>,
     /// The newest stage that another observer reports.
     pub(super) seen_elsewhere: u64,
@@ -103,8 +103,8 @@ impl WatchedPeer {
         self.stage == 0 || stage.saturating_add(behind) >= self.stage && stage <= self.stage.saturating_add(ahead)
     }
 
-    /// Handles a stage that is not near. Returns whether it follows the one of which that was said
-    /// last, so that the schedule of the node has jumped.
+    /// Handles a stage that is not near. Returns whether it follows another one, so that the
+    /// schedule of the node has jumped.
     fn has_jumped(&mut self, stage: u64) -> bool {
         let before = self.strayed.replace(stage);
         before.is_some_and(|before| stage > before && stage - before <= STRAYED_SLOTS_MIN * STAGES)
@@ -167,6 +167,10 @@ impl Watching {
         let names_us = observers.contains(peers.me.id);
         if let Some(peer) = self.watched.get_mut(&from).filter(|peer| !peer.is_near(stage, interval, ctx.now)) {
             if !peer.has_jumped(stage) {
+                match stage > peer.stage {
+                    true => ctx.monitor.extend(peer.watch, ctx.now),
+                    false => ctx.monitor.overtaken(peer.watch, stage / STAGES),
+                }
                 return false;
             }
             self.stop(from, inquiries, ctx);
@@ -178,6 +182,7 @@ impl Watching {
             self.start_named(from, interval, heartbeat, inquiries, ctx);
         }
         let Some(peer) = self.watched.get_mut(&from) else { return false };
+        peer.strayed = None;
         if stage <= peer.stage {
             ctx.monitor.overtaken(peer.watch, stage / STAGES);
             return false;
@@ -501,7 +506,7 @@ mod tests {
 
     #[test]
     fn one_heartbeat_far_off_changes_nothing_and_two_are_a_jump() {
-        for far in [33 + 16 * 65, 1 << 40, u64::MAX - 16] {
+        for far in [33 + 16 * 20, 33 + 16 * 65, 1 << 40, u64::MAX - 64] {
             let (mut node, mut watching) = (Fixture::new(&["a"]), Watching::default());
             let stage_of = |watching: &Watching| watching.peer(id("a")).unwrap().stage;
             assert!(handle(&mut node, &mut watching, "a", heartbeat(33, &["me"])), "the first may be any");
@@ -509,9 +514,10 @@ mod tests {
             assert_eq!(stage_of(&watching), 33);
             node.at(ms(1_000));
             assert!(handle(&mut node, &mut watching, "a", heartbeat(49, &["me"])), "its own goes on");
+            assert!(!handle(&mut node, &mut watching, "a", heartbeat(far + 16, &["me"])), "its own came between");
 
-            assert!(handle(&mut node, &mut watching, "a", heartbeat(far + 16, &["me"])), "the second that was far off");
-            assert_eq!(stage_of(&watching), far + 16);
+            assert!(handle(&mut node, &mut watching, "a", heartbeat(far + 32, &["me"])), "two that follow each other");
+            assert_eq!(stage_of(&watching), far + 32);
             assert!(!handle(&mut node, &mut watching, "a", heartbeat(65, &["me"])));
             assert!(handle(&mut node, &mut watching, "a", heartbeat(81, &["me"])), "back in two intervals");
             assert_eq!(stage_of(&watching), 81);
