@@ -8,7 +8,7 @@
 //!
 //! `simulated`: every ten virtual minutes something happens to a node: it is killed, leaves, is
 //! paused, one of its workers panics or blocks, or it changes its metadata. Shards move with it,
-//! and clients on all nodes send requests to them, 250 a second in the half minute after each
+//! and clients on all nodes send requests to them, some 360 a second in the half minute after each
 //! fault. Six times a virtual day all nodes run, and the state of the engines is printed: the
 //! length of their `Debug` text, in which each entry of each table and queue stands. Worker threads
 //! give their sign of life every ten seconds instead of ten times a second, so that a virtual day

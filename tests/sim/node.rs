@@ -122,6 +122,8 @@ impl World {
             // Its clock began that much earlier, so that not all of them send at once.
             self.nodes[place].offset += within;
             self.handle_input(place, Input::Recall(tables.clone()));
+            // No event tells of members that are recalled.
+            tables.iter().for_each(|member| self.feed_member(place, member.id));
         }
     }
 

@@ -309,7 +309,7 @@ impl World {
         }
     }
 
-    fn feed_member(&mut self, place: NodeIndex, node: NodeId) {
+    pub(crate) fn feed_member(&mut self, place: NodeIndex, node: NodeId) {
         let found = self.engine(place).and_then(|engine| engine.members().find(|member| member.id == node));
         if let Some(member) = found {
             let (generation, address, status) = (member.generation, member.profile.address, member.status);
