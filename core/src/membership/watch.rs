@@ -59,6 +59,17 @@ pub(super) enum WatchKind {
     Newcomer,
 }
 
+/// Where the stage of a heartbeat lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum StageOutcome {
+    /// Where the schedule has it, or before that.
+    Near,
+    /// Far off the schedule. It does not count as the newest one.
+    Strayed,
+    /// Far off, and so was the one before: the schedule of the node is another one now.
+    Jumped,
+}
+
 /// A node that this one watches.
 #[derive(Clone, Debug)]
 pub(super) struct WatchedPeer {
@@ -165,17 +176,14 @@ impl Watching {
             out.send_to(peers, from, payload);
         }
         let names_us = observers.contains(peers.me.id);
-        if let Some(peer) = self.watched.get_mut(&from).filter(|peer| !peer.is_near(stage, interval, ctx.now)) {
-            if !peer.has_jumped(stage) {
-                match stage > peer.stage {
-                    true => ctx.monitor.extend(peer.watch, ctx.now),
-                    false => ctx.monitor.overtaken(peer.watch, stage / STAGES),
+        match self.handle_stage(from, stage, interval, ctx) {
+            StageOutcome::Near => {}
+            StageOutcome::Strayed => return false,
+            StageOutcome::Jumped => {
+                self.stop(from, inquiries, ctx);
+                if !names_us {
+                    self.start(from, interval, WatchKind::Unsolicited, ctx);
                 }
-                return false;
-            }
-            self.stop(from, inquiries, ctx);
-            if !names_us {
-                self.start(from, interval, WatchKind::Unsolicited, ctx);
             }
         }
         if names_us {
@@ -217,6 +225,21 @@ impl Watching {
         }
         inquiries.end(from);
         true
+    }
+
+    /// Handles the stage of a heartbeat, which may be far off the schedule of its sender.
+    fn handle_stage(&mut self, from: NodeId, stage: u64, interval: Duration, ctx: &mut Ctx) -> StageOutcome {
+        let Some(peer) = self.watched.get_mut(&from).filter(|peer| !peer.is_near(stage, interval, ctx.now)) else {
+            return StageOutcome::Near;
+        };
+        if peer.has_jumped(stage) {
+            return StageOutcome::Jumped;
+        }
+        match stage > peer.stage {
+            true => ctx.monitor.extend(peer.watch, ctx.now),
+            false => ctx.monitor.overtaken(peer.watch, stage / STAGES),
+        }
+        StageOutcome::Strayed
     }
 
     /// What was learnt of a node, if it is time to send it that again.
