@@ -59,11 +59,10 @@ fn harm(world: &mut World, random: &mut Random, place: NodeIndex, turn: u64) {
     world.run(MINUTE / 2);
     world.set_sending(false);
     world.run(MINUTE * 9 / 2);
-    if !world.running().contains(&place) {
-        match world.engine(place).is_some() {
-            true => world.apply(Fault::Resume(place)),
-            false => world.apply(Fault::Start(place)),
-        }
+    match world.engine(place) {
+        Some(engine) if engine.has_left() => world.apply(Fault::Start(place)),
+        Some(_) => world.apply(Fault::Resume(place)),
+        None => world.apply(Fault::Start(place)),
     }
     world.run(MINUTE * 5);
 }
