@@ -13,8 +13,8 @@
 //! - Rows of a process that is a member already are merged at once.
 //!
 //! At most [`PROBES_MAX`] probes an interval go unanswered, and an address that does not answer is
-//! probed once in [`ADDRESS_EVERY`], and once more at once, under any names, so that no rows can make nodes flood an
-//! address. This does not help against a member that lies when it is asked.
+//! probed once in [`ADDRESS_EVERY`] and once more at once, under any names, so that no rows can
+//! make nodes flood an address. This does not help against a member that lies when it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
