@@ -202,10 +202,8 @@ impl Watching {
         }
         let slot = stage / STAGES;
         if slot > ctx.monitor.slot(peer.watch) {
-            ctx.monitor.heartbeat(
-                peer.watch,
-                ReceivedHeartbeat { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale },
-            );
+            let received = ReceivedHeartbeat { at: ctx.now, slot, interval, slept, waited: ctx.arrivals_stale };
+            ctx.monitor.heartbeat(peer.watch, received);
             if !peer.exceeded_reported
                 && let Some(KeptAt { allowed_per_hour, kept_per_hour }) = ctx.monitor.kept_at(peer.watch)
                 && let Some(member) = peers.table.member(from)
