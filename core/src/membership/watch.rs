@@ -108,10 +108,13 @@ impl WatchedPeer {
 
     /// Whether a heartbeat of this stage may be its next one, or one that was overtaken.
     fn is_near(&self, stage: u64, interval: Duration, now: Instant) -> bool {
+        let margin = STRAYED_SLOTS_MIN * STAGES;
+        if self.stage == 0 || stage.abs_diff(self.stage) <= margin {
+            return true;
+        }
+        // Only after a long silence is the time since needed, and the division.
         let slots = ((now - self.stage_at).as_nanos() / interval.as_nanos().max(1)) as u64;
-        let ahead = slots.saturating_add(STRAYED_SLOTS_MIN).saturating_mul(STAGES);
-        let behind = STRAYED_SLOTS_MIN * STAGES;
-        self.stage == 0 || stage.saturating_add(behind) >= self.stage && stage <= self.stage.saturating_add(ahead)
+        stage > self.stage && stage - self.stage <= slots.saturating_mul(STAGES).saturating_add(margin)
     }
 
     /// Handles a stage that is not near. Returns whether it follows another one, so that the
