@@ -32,8 +32,8 @@ use heartbeat_core::{
     Random, Weight,
 };
 
-use heartbeat_tests::links::Link;
-use heartbeat_tests::seal_of;
+use heartbeat_sim::links::Link;
+use heartbeat_sim::seal_of;
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ use std::time::Duration;
 use heartbeat_core::detection::qos::{Contender, Mistake, Quality, Replay, quality, replay};
 use heartbeat_core::detection::{Arrival, Chen, Detector, Pause, Phi};
 use heartbeat_core::{Config, Instant, Trace};
-use heartbeat_tests::links::{Link, OTHERS, STATED};
+use heartbeat_sim::links::{Link, OTHERS, STATED};
 
 #[path = "qos/first_minutes.rs"]
 mod first_minutes;

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Random};
-use heartbeat_tests::{Fault, NodeIndex};
+use heartbeat_sim::{Fault, NodeIndex};
 
 #[path = "scale/curve.rs"]
 mod curve;

@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use heartbeat_core::{Config, Event, Random, WorkerId};
-use heartbeat_tests::{Fault, NodeIndex, Shape, World};
+use heartbeat_sim::{Fault, NodeIndex, Shape, World};
 use nodes::{Nodes, Said, Usage};
 
 const MINUTE: Duration = Duration::from_secs(60);

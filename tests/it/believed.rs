@@ -8,7 +8,7 @@ use std::time::Duration;
 use heartbeat_core::config::Config;
 use heartbeat_core::random::Random;
 use heartbeat_core::{Event, Member, Status};
-use heartbeat_tests::{SHARDS, Shape, World};
+use heartbeat_sim::{SHARDS, Shape, World};
 
 use crate::forged::{clocks_ahead, forged_under, worlds};
 use crate::header;

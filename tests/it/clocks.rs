@@ -6,8 +6,8 @@ use std::time::Duration;
 use heartbeat_actors::shard::Fence;
 use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::{Config, Epoch, Event};
-use heartbeat_tests::world::SHARDS;
-use heartbeat_tests::{Fault, Shape, World};
+use heartbeat_sim::world::SHARDS;
+use heartbeat_sim::{Fault, Shape, World};
 
 use crate::{after, check_well};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heartbeat_core::config::OnIsolated;
 use heartbeat_core::{Config, Event};
-use heartbeat_tests::{Fault, Shape, World};
+use heartbeat_sim::{Fault, Shape, World};
 
 use crate::events::{
     is_about, is_death, is_death_of, is_departure_of, is_isolated, is_suspicion, is_suspicion_of, seen, seen_after,

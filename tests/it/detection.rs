@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{Activity, Cause, Event, WorkerId};
-use heartbeat_tests::Fault;
+use heartbeat_sim::Fault;
 
 use crate::events::{
     is_death, is_death_of, is_failure, is_isolated, is_paused, is_suspicion, is_suspicion_of, seen, seen_by,

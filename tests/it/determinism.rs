@@ -1,6 +1,6 @@
 //! Same seed, same run, same bytes.
 
-use heartbeat_tests::schedule;
+use heartbeat_sim::schedule;
 
 #[test]
 fn a_seed_gives_the_same_log_byte_for_byte() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heartbeat_core::wire::{Body, decode, encode_join};
 use heartbeat_core::{Config, Event, Generation};
-use heartbeat_tests::{Fault, Shape, World};
+use heartbeat_sim::{Fault, Shape, World};
 
 use crate::events::{is_death_of, seen};
 use crate::{after, check_well, every_detector};
@@ -132,7 +132,7 @@ fn a_node_that_a_full_table_refuses_runs_nothing() {
     assert!((1..=4).contains(&by), "published {by} times in 30 s");
     assert!((0..3).any(|place| told(place, |event| matches!(event, Event::JoinRefused { .. })) > 0));
     let shards: usize = (0..3).map(|place| world.shards_on(place).len()).sum();
-    assert_eq!(shards, heartbeat_tests::world::SHARDS as usize);
+    assert_eq!(shards, heartbeat_sim::world::SHARDS as usize);
     assert_eq!(world.checker.broken(), [] as [String; 0]);
 }
 

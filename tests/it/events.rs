@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use heartbeat_core::Event;
-use heartbeat_tests::World;
+use heartbeat_sim::World;
 
 /// An event of a world.
 #[derive(Debug, PartialEq)]

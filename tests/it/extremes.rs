@@ -15,7 +15,7 @@ use heartbeat_core::{
     Config, Engine, Epoch, Generation, Incarnation, Input, Instant, Member, NodeId, Output, Profile, Random, Role,
     ShardGroup, Status, StreamEvent, StreamId,
 };
-use heartbeat_tests::{SHARDS, Shape, World};
+use heartbeat_sim::{SHARDS, Shape, World};
 
 use crate::{header, member};
 
@@ -144,7 +144,7 @@ impl Driver {
         let (offset, length) = if total <= 1_024 { (0, total) } else { (1_024, total - 1_024) };
         Part {
             number: self.small(u32::MAX),
-            group: heartbeat_core::member::name_hash(heartbeat_tests::GROUP),
+            group: heartbeat_core::member::name_hash(heartbeat_sim::GROUP),
             index: self.small(SHARDS - 1),
             epoch: Epoch(self.number(EPOCH_MAX)),
             sequence: self.number(SEQUENCE_MAX),
@@ -183,7 +183,7 @@ impl Driver {
             14 => Body::Vote { number },
             15 => {
                 let indexes: Vec<u32> = (0..self.random.below(128)).map(|_| self.small(65_535)).collect();
-                let group = heartbeat_core::member::name_hash(heartbeat_tests::GROUP);
+                let group = heartbeat_core::member::name_hash(heartbeat_sim::GROUP);
                 Body::Ask { number: number.max(1), group, indexes: Cow::Owned(indexes) }
             }
             16 => Body::Part(self.part()),

@@ -12,7 +12,7 @@ use heartbeat_core::wire::{
     self, Ack, Body, Echo, Header, Heartbeat, IndirectProbe, Observers, Part, ProbeReport, Refused, Rows,
 };
 use heartbeat_core::{Event, Generation, Incarnation, Member, Profile, Role, Status};
-use heartbeat_tests::{GROUP, SHARDS, Shape, World};
+use heartbeat_sim::{GROUP, SHARDS, Shape, World};
 
 use crate::{header, member};
 

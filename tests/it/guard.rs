@@ -7,7 +7,7 @@ use heartbeat_core::config::{DetectorKind, PhiReading};
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{self, Body, Header, Heartbeat, Observers};
 use heartbeat_core::{Config, Engine, Event, Generation, Identity, Input, Instant, Member, NodeId, Output, Status};
-use heartbeat_tests::{Fault, World};
+use heartbeat_sim::{Fault, World};
 
 use crate::events::{
     is_about, is_death, is_death_of, is_failure, is_isolated, is_move, is_paused, is_suspicion, is_suspicion_of, seen,

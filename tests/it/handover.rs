@@ -8,8 +8,8 @@ use heartbeat_actors::Event;
 use heartbeat_actors::shard::{Epoch, Fence};
 use heartbeat_core::config::{AuthorityKind, QuorumRule};
 use heartbeat_core::{Config, Instant, WorkerId};
-use heartbeat_tests::world::{SHARDS, WORKERS};
-use heartbeat_tests::{Fault, Shape, World};
+use heartbeat_sim::world::{SHARDS, WORKERS};
+use heartbeat_sim::{Fault, Shape, World};
 
 use crate::events::{is_death, is_given_up, seen};
 use crate::{after, check_well};

@@ -11,7 +11,7 @@ use heartbeat_core::{
     Engine, Event, Generation, Identity, Incarnation, Input, Instant, Member, NodeId, Output, Profile, Role, Status,
     StreamId,
 };
-use heartbeat_tests::{Fault, GROUP, SHARDS, Shape, World};
+use heartbeat_sim::{Fault, GROUP, SHARDS, Shape, World};
 
 use crate::events::{is_death, is_death_of, is_suspicion, node_of, seen, seen_after, seen_by};
 use crate::{after, check_well, header, member};

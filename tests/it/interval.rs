@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{Config, ConfigError, Input};
-use heartbeat_tests::{Fault, World};
+use heartbeat_sim::{Fault, World};
 
 use crate::events::{is_death, is_isolated, is_suspicion, seen, seen_by};
 use crate::{after, check_well, every_detector};

@@ -47,7 +47,7 @@ use std::net::SocketAddr;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::Header;
 use heartbeat_core::{Config, Generation, Member, Profile};
-use heartbeat_tests::{Fault, World};
+use heartbeat_sim::{Fault, World};
 
 /// A quiet world of a monitor and four nodes, five seconds old, with a fixed detector: suspect
 /// after 3 s, dead after 6 s.

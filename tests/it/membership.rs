@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{Event, Generation};
-use heartbeat_tests::Fault;
+use heartbeat_sim::Fault;
 
 use crate::events::{
     is_death, is_death_of, is_declared_dead, is_departure_of, is_join_of, is_stop, is_suspicion, seen, seen_after,

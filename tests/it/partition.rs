@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use heartbeat_tests::Fault;
-use heartbeat_tests::world::SHARDS;
+use heartbeat_sim::Fault;
+use heartbeat_sim::world::SHARDS;
 
 use crate::events::{
     is_cleared, is_death, is_death_of, is_declared_dead, is_isolated, is_return, is_return_of, is_suspicion,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use heartbeat_tests::Fault;
-use heartbeat_tests::world::SHARDS;
+use heartbeat_sim::Fault;
+use heartbeat_sim::world::SHARDS;
 
 use crate::events::{is_move, is_stop, seen};
 use crate::{after, check_well, quiet_world};
@@ -67,7 +67,7 @@ fn an_owner_that_came_and_went_unseen_leaves_its_epoch_behind() {
 
 #[test]
 fn no_shard_starts_before_the_view_is_settled() {
-    let mut world = heartbeat_tests::World::new(3, 4, heartbeat_core::Config::default());
+    let mut world = heartbeat_sim::World::new(3, 4, heartbeat_core::Config::default());
     world.run(std::time::Duration::from_millis(1_900));
     assert_eq!(seen(&world, is_move), []);
     world.run(std::time::Duration::from_millis(1_200));

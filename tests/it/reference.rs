@@ -3,7 +3,7 @@
 
 use heartbeat_core::detection::qos::{Contender, Quality, Replay, quality};
 use heartbeat_core::{Instant, Trace};
-use heartbeat_tests::data::{Reference, read_reference, read_trace};
+use heartbeat_sim::data::{Reference, read_reference, read_trace};
 
 /// What we score where the other implementation has this row.
 fn ours(trace: &Trace, contender: Contender, row: &Reference) -> Quality {

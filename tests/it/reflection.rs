@@ -16,7 +16,7 @@ use heartbeat_core::random::Random;
 use heartbeat_core::wire::{self, Ack, Body, DecodeError, Echo, HEADERS_BYTES, Header, Heartbeat, IndirectProbe};
 use heartbeat_core::wire::{Observers, Part, ProbeReport, Refused, Rows, SEALED_MAGIC, VERSION_MAX, VERSION_MIN};
 use heartbeat_core::{Engine, Generation, Incarnation, Input, Instant, Member, NodeId, Output, Profile, Status};
-use heartbeat_tests::{Shape, World};
+use heartbeat_sim::{Shape, World};
 
 use crate::{header, member};
 
@@ -123,11 +123,11 @@ fn longest(body: &Body<'_>) -> Body<'static> {
         Body::Vote { .. } => Body::Vote { number },
         Body::Ask { .. } => {
             let indexes = (0..wire::ASKED_MAX as u32).collect();
-            Body::Ask { number, group: name_hash(heartbeat_tests::GROUP), indexes }
+            Body::Ask { number, group: name_hash(heartbeat_sim::GROUP), indexes }
         }
         Body::Part(_) => Body::Part(Part {
             number,
-            group: name_hash(heartbeat_tests::GROUP),
+            group: name_hash(heartbeat_sim::GROUP),
             index: 1,
             epoch: Epoch(wire::EPOCH_MAX),
             sequence: wire::SEQUENCE_MAX,

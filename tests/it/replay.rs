@@ -1,7 +1,7 @@
 //! A recorded list of inputs replays a node, byte for byte.
 
 use heartbeat_core::{Input, Output};
-use heartbeat_tests::{Shape, schedule};
+use heartbeat_sim::{Shape, schedule};
 
 /// Runs this seed, records the node at `place`, and replays each of its processes. Returns what was
 /// seen: starts of the process, inputs, and starts of shards.

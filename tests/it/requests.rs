@@ -6,8 +6,8 @@ use std::time::Duration;
 use heartbeat_core::config::{DetectorKind, OnSuspected, QuorumRule};
 use heartbeat_core::requests::{Outcome, Refusal};
 use heartbeat_core::{Config, Event, Interruption, WorkerId};
-use heartbeat_tests::world::{SHARDS, WORKERS};
-use heartbeat_tests::{Fault, NodeIndex, Shape, World};
+use heartbeat_sim::world::{SHARDS, WORKERS};
+use heartbeat_sim::{Fault, NodeIndex, Shape, World};
 
 use crate::check_well;
 
@@ -233,7 +233,7 @@ fn the_random_worlds_meet_every_kind_of_outcome() {
     let mut counts = [0; 4];
     for seed in 0..10 {
         let shape = Shape { requests: true, ..Shape::decentralised(6) };
-        let (world, _) = heartbeat_tests::schedule::run_in(seed, shape);
+        let (world, _) = heartbeat_sim::schedule::run_in(seed, shape);
         for (_, outcome, _) in world.checker.requests() {
             match outcome {
                 Some(Outcome::Handled(_)) => counts[0] += 1,

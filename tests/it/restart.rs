@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{Event, Generation, WorkerId};
-use heartbeat_tests::Fault;
+use heartbeat_sim::Fault;
 
 use crate::events::{is_failure_of, is_given_up, is_given_up_of, is_replacement_of, seen};
 use crate::{after, check_well, quiet_world};
@@ -58,7 +58,7 @@ fn threads_over_the_cap_are_not_replaced_until_one_comes_back() {
     let mut config = heartbeat_core::Config::default();
     // The neighbour that waits for the first thread would not be there to hold the second.
     config.workers.on_thread_held = heartbeat_core::config::HeldThread::StartAnew;
-    let mut world = heartbeat_tests::World::new(4, 4, config);
+    let mut world = heartbeat_sim::World::new(4, 4, config);
     world.run(Duration::from_secs(5));
     let most = world.config.workers.zombies_max as usize;
     // Each replacement blocks again, a little later than its timeout, so that each counts as a

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event, NodeId, Status};
-use heartbeat_tests::{Fault, NodeIndex, Shape, World};
+use heartbeat_sim::{Fault, NodeIndex, Shape, World};
 
 use crate::check_well;
 use crate::events::{is_about, is_death, is_death_of, is_declared_dead, is_suspicion, node_of, seen, seen_by};

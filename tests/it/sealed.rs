@@ -9,7 +9,7 @@ use heartbeat_core::member::ProcessId;
 use heartbeat_core::random::Random;
 use heartbeat_core::wire::{self, Body};
 use heartbeat_core::{Generation, Member};
-use heartbeat_tests::{Fault, Shape, World, seal_of};
+use heartbeat_sim::{Fault, Shape, World, seal_of};
 
 use crate::forged::{ATTACKER, Before, forged, worlds};
 use crate::{header, member};

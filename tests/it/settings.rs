@@ -7,7 +7,7 @@ use std::time::Duration;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{self, Body, Header};
 use heartbeat_core::{Config, Engine, Event, Generation, Identity, Input, Instant, NodeId, Output, StreamEvent};
-use heartbeat_tests::{Shape, World};
+use heartbeat_sim::{Shape, World};
 
 use crate::{header, member};
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event, NodeId};
-use heartbeat_tests::{NodeIndex, Releases, Shape, World};
+use heartbeat_sim::{NodeIndex, Releases, Shape, World};
 
 const NODES: usize = 6;
 

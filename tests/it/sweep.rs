@@ -1,7 +1,7 @@
 //! Many seeds: harm, healing, recovery, under the checker. A failure prints the seed and the
 //! command that replays it.
 
-use heartbeat_tests::{Releases, Shape, schedule};
+use heartbeat_sim::{Releases, Shape, schedule};
 
 #[track_caller]
 fn check(seeds: std::ops::Range<u64>, nodes: usize) {

@@ -69,7 +69,7 @@ const NOT_YET: [(&str, &str); 8] = [
     ("private metaphors", "tests/kit/"),
     ("private metaphors", "tests/live/"),
     ("private metaphors", "tests/parity/"),
-    ("private metaphors", "tests/sim/histories/"),
+    ("private metaphors", "tests/histories/"),
     ("catch-all arms", "core/src/supervision/"),
 ];
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use heartbeat_core::wire::{VERSION_MAX, VERSION_MIN};
 use heartbeat_core::{Event, Random};
-use heartbeat_tests::world::SHARDS;
-use heartbeat_tests::{Fault, NodeIndex, Releases, Shape, World};
+use heartbeat_sim::world::SHARDS;
+use heartbeat_sim::{Fault, NodeIndex, Releases, Shape, World};
 
 use crate::check_well;
 use crate::events::{is_death, is_suspicion, seen};

@@ -7,7 +7,7 @@ use heartbeat_core::Random;
 use heartbeat_core::member::name_hash;
 use heartbeat_core::wire::{Body, DATAGRAM_BYTES_MAX, Header, encode, push_rumour};
 use heartbeat_core::{Generation, NodeId, Status};
-use heartbeat_tests::World;
+use heartbeat_sim::World;
 
 use crate::events::{is_departure, is_isolated, seen};
 use crate::{check_well, quiet_world};

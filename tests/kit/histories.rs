@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use heartbeat_actors::Config;
+use heartbeat_sim::shrink::shrink;
 use heartbeat_tests::histories::History;
 use heartbeat_tests::histories::player::{Remains, play};
-use heartbeat_tests::shrink::shrink;
 
 use crate::kit_on;
 

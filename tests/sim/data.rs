@@ -34,7 +34,7 @@ pub struct Reference {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/traces")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/traces")
 }
 
 /// The trace in this file, given without `.gz`.

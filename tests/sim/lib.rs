@@ -13,7 +13,6 @@ pub mod data;
 mod driver;
 pub mod event_queue;
 pub mod fault;
-pub mod histories;
 pub mod link_kinds;
 pub mod links;
 pub mod network;
@@ -34,8 +33,3 @@ pub use network::{Network, NodeIndex};
 pub use node::seal_of;
 pub use shape::{Releases, Shape};
 pub use world::{GROUP, SHARDS, World};
-
-/// The chapter of the book on tests, whose Rust code `cargo test` compiles and runs.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/src/testing.md")]
-struct Testing;

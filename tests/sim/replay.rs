@@ -1,13 +1,13 @@
 //! Shows the run of a seed: its timeline, and what the checker found. Of a range of seeds only
 //! those that are broken.
 //!
-//! cargo run --release -p heartbeat-tests --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M]
+//! cargo run --release -p heartbeat-sim --bin replay -- SEED|FROM..TO [--nodes N] [--monitors M]
 //! [--requests]
 
 use std::ops::Range;
 use std::process::ExitCode;
 
-use heartbeat_tests::{Shape, schedule};
+use heartbeat_sim::{Shape, schedule};
 
 const USAGE: &str = "usage: replay SEED|FROM..TO [--nodes N] [--monitors M] [--requests]\n  SEED, FROM and TO are whole numbers, TO not among those played; N is 1 to 200, 5 if not given; M is 0 to 9, 1 if not given, and 0 is a cluster without a centre; with --requests, clients send requests to the shards";
 

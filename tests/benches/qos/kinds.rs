@@ -11,8 +11,8 @@ use std::time::Duration;
 use heartbeat_core::detection::qos::{Contender, Mistake};
 use heartbeat_core::detection::{Arrival, Chen, Detector, Fixed, Phi};
 use heartbeat_core::{Config, Instant, Random, Trace};
-use heartbeat_tests::link_kinds::KINDS;
-use heartbeat_tests::links::{OTHERS, STATED};
+use heartbeat_sim::link_kinds::KINDS;
+use heartbeat_sim::links::{OTHERS, STATED};
 
 use crate::{ENDLESS, Following};
 

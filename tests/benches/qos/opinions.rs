@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event};
-use heartbeat_tests::link_kinds::KINDS;
-use heartbeat_tests::links::Link;
-use heartbeat_tests::outcomes::{Cause, Outcomes};
-use heartbeat_tests::{Shape, World};
+use heartbeat_sim::link_kinds::KINDS;
+use heartbeat_sim::links::Link;
+use heartbeat_sim::outcomes::{Cause, Outcomes};
+use heartbeat_sim::{Shape, World};
 
 /// Nodes of the cluster.
 const NODES: usize = 12;

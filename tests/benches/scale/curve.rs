@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use heartbeat_tests::Fault;
+use heartbeat_sim::Fault;
 use plotters::prelude::{
     ChartBuilder, Circle, Color, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend, WHITE,
 };

@@ -8,8 +8,8 @@ use std::time::Duration;
 use foca::{Config, Foca, Member, PostcardCodec, State, Timer};
 use heartbeat_core::Random;
 use heartbeat_core::wire::HEADERS_BYTES;
-use heartbeat_tests::event_queue::EventQueue;
-use heartbeat_tests::{Fault, Network, NodeIndex};
+use heartbeat_sim::event_queue::EventQueue;
+use heartbeat_sim::{Fault, Network, NodeIndex};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro128PlusPlus;
 

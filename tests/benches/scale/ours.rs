@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heartbeat_core::{Config, Event, Status};
-use heartbeat_tests::{Fault, NodeIndex, Shape, World};
+use heartbeat_sim::{Fault, NodeIndex, Shape, World};
 
 use crate::played::{Gathered, Played, Shared};
 

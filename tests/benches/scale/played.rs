@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use heartbeat_tests::{Fault, NodeIndex};
+use heartbeat_sim::{Fault, NodeIndex};
 
 /// Time, kind and subject of a report.
 #[derive(Default)]

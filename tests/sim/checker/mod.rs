@@ -298,5 +298,5 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 pub(crate) fn replay(seed: u64, shape: Shape) -> String {
     let Shape { monitors, nodes, requests, .. } = shape;
     let requests = if requests { " --requests" } else { "" };
-    format!("cargo run -p heartbeat-tests --bin replay -- {seed} --nodes {nodes} --monitors {monitors}{requests}")
+    format!("cargo run -p heartbeat-sim --bin replay -- {seed} --nodes {nodes} --monitors {monitors}{requests}")
 }
