@@ -125,7 +125,8 @@ fn an_idle_entity_is_known_where_its_shard_goes() {
         until_owned(&carts_one, false).await;
         add_to_each(&carts_two, 1).await;
         let idle = async {
-            while carts_one.counts().active + carts_two.counts().active > 0 {
+            let at_work = |carts: &Entities<Cart>| carts.counts().active + carts.counts().stopping;
+            while at_work(&carts_one) + at_work(&carts_two) > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
