@@ -90,6 +90,7 @@
 //! avoidance and control", SIGCOMM 1988, for the mean absolute deviation. The rest is ours; the
 //! book's chapter "Detectors" has the alternatives that were tried, and the measurements.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::body::Body;
@@ -112,6 +113,14 @@ const LOSS_GAIN: f32 = 1.0 / 1_000.0;
 /// outage must not make every loss look like an outage.
 const BURSTS: f32 = 50.0;
 const BURST_MAX: u64 = 6;
+
+/// Heartbeats that are remembered for each mistake that the budget allows: a memory of eight moves
+/// the quantile by chance, and each move costs time or mistakes.
+const MEMORY: f32 = 24.0;
+
+/// The shares that one heartbeat more forgets of all before it. For strict budgets, twenty days at
+/// ten a second are remembered, for loose ones six hours.
+const FORGETTING: RangeInclusive<f32> = 5e-8..=5e-6;
 
 /// Smallest gain of the moving averages of lateness.
 const JITTER_GAIN: f64 = 1.0 / 64.0;
@@ -200,6 +209,8 @@ struct State {
     /// Silence past which the target is dead in any case; zero if there is no such bound.
     /// Nanoseconds.
     timeout: f64,
+    /// The longest margin that is worth anything, in intervals.
+    most: f32,
     schedule: Schedule,
     /// Usual lateness, in nanoseconds.
     base: f64,
@@ -277,6 +288,7 @@ impl Budget {
             made: 0.0,
             allowed: 0.0,
             timeout: 0.0,
+            most: MARGIN_MAX,
             schedule: Schedule::new(interval, now),
             base: 0.0,
             dev: 0.0,
@@ -329,6 +341,7 @@ impl Budget {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Budget {
         self.state.timeout = nanos(timeout) as f64;
+        self.state.set_most();
         self
     }
 
@@ -361,7 +374,7 @@ impl Budget {
         state.summary = Some(summary);
         state.inherited = state.inherited_margin();
         state.long = state.long.max(state.inherited);
-        let margin = state.margin().min(f64::from(state.margin_max()) * state.interval());
+        let margin = state.margin().min(f64::from(state.most) * state.interval());
         state.deadline = state.deadline.max(state.expected + Duration::from_nanos(margin as u64));
     }
 
@@ -437,12 +450,17 @@ impl State {
         self.schedule.interval() as f64
     }
 
-    /// Derives the allowed rate from the interval that was just announced.
+    /// Derives the allowed rate and the longest margin from the interval that was just announced.
     fn set_interval(&mut self) {
         let interval = Duration::from_nanos(self.schedule.interval() as u64);
         let p = self.mistakes.per_heartbeat(interval).min(SHARE_MAX);
         (self.p, self.rarity) = (p as f32, -p.ln() as f32);
         self.reach = self.rarity;
+        self.set_most();
+    }
+
+    fn set_most(&mut self) {
+        self.most = if self.timeout == 0.0 { MARGIN_MAX } else { margin_max(self.interval(), self.timeout) };
     }
 
     /// Mean absolute difference of an arrival from what was expected, in nanoseconds.
@@ -453,11 +471,6 @@ impl State {
     /// Lateness that the margin always covers, in nanoseconds.
     fn jitter(&self) -> f64 {
         self.spread() * f64::from(self.reach) + JITTER_MIN
-    }
-
-    /// The longest margin that is worth anything, in intervals.
-    fn margin_max(&self) -> f32 {
-        if self.timeout == 0.0 { MARGIN_MAX } else { margin_max(self.interval(), self.timeout) }
     }
 
     /// The unit of the tail of the present regime, in nanoseconds.
@@ -507,9 +520,9 @@ impl State {
         if self.burst_left > 0 {
             margin = margin.max(self.burst);
         }
-        let margin = margin.min(f64::from(self.margin_max()) * self.interval());
+        let margin = margin.min(f64::from(self.most) * self.interval());
         self.expected = instant(expected as i64);
-        self.deadline = self.expected + Duration::from_nanos(margin as u64);
+        self.deadline = Instant::from_nanos(self.expected.as_nanos().saturating_add(margin as u64));
     }
 
     /// Moves the deadline, and with it what is expected, to no earlier than this.
@@ -525,17 +538,19 @@ impl State {
         let (interval, before) = (self.interval(), self.schedule.newest());
         let place = self.schedule.heartbeat(arrival, self.base as i64, &mut self.clock_doubt);
         let late = if place.anew { 0.0 } else { place.late as f64 - self.base };
+        // The share of one heartbeat in all that were seen.
+        let newness = 1.0 / (f64::from(self.count) + 2.0);
         let lost = arrival.slots.saturating_sub(arrival.slept.saturating_add(1));
         let on_time = late.abs() <= f64::from(WHOLE_SLACK) * interval;
         if !(arrival.waited || place.moved || place.anew && self.discounted) {
-            self.learn_silence(arrival.at, lost > 0 && on_time && !place.anew);
+            self.learn_silence(arrival.at, lost > 0 && on_time && !place.anew, newness);
         }
         if place.anew {
             self.base = place.late as f64;
         } else if !arrival.waited && !place.moved {
             let gap = (self.schedule.newest() - before) as f64 - interval;
             let gap = (arrival.slots == 1 && !self.discounted).then_some(gap);
-            self.learn_jitter(late, gap, interval);
+            self.learn_jitter(late, gap, interval, newness);
             if !self.discounted {
                 self.learn_loss(lost);
             }
@@ -560,17 +575,14 @@ impl State {
 
     /// Enters the silence that ends with the heartbeat that arrived `at`. `is_loss`: it was a whole
     /// number of slots.
-    fn learn_silence(&mut self, at: Instant, is_loss: bool) {
+    fn learn_silence(&mut self, at: Instant, is_loss: bool, newness: f64) {
         let over = (signed(at) - signed(self.expected)) as f64;
         let (is_lossy, is_surprising) = (self.slots > 0.0, over > self.jitter());
-        // Twenty-four times what it takes to see one such silence: a memory of eight moves the
-        // quantile by chance, and each move costs time or mistakes. For strict budgets as many as
-        // twenty days at ten a second, for loose ones six hours.
-        let memory = (24.0 / f64::from(self.p)).clamp(2e5, 2e7);
+        let forgetting = (self.p * (1.0 / MEMORY)).clamp(*FORGETTING.start(), *FORGETTING.end());
         let unit = self.unit();
         let is_covered = self.burst_left > 0 && over <= self.burst && over > self.margin();
         let tail = if is_lossy { &mut self.lossy_tail } else { &mut self.calm_tail };
-        tail.count(memory);
+        tail.count(f64::from(forgetting));
         self.stale = self.stale.saturating_add(1);
         self.allowed += f64::from(self.p);
         self.burst_left = self.burst_left.saturating_sub(1);
@@ -589,7 +601,7 @@ impl State {
         if at > self.deadline {
             self.note_mistake(over);
         }
-        let gain = (1.0 / memory).max(1.0 / (f64::from(self.count) + 2.0)) as f32;
+        let gain = forgetting.max(newness as f32);
         self.lossy += (f32::from(u8::from(is_lossy)) - self.lossy) * gain;
         if is_lossy {
             self.sat_out += (self.slots - self.sat_out) * LOSS_GAIN;
@@ -608,8 +620,8 @@ impl State {
         self.burst_left = beats as u16;
     }
 
-    fn learn_jitter(&mut self, late: f64, gap: Option<f64>, interval: f64) {
-        let gain = JITTER_GAIN.max(1.0 / (f64::from(self.count) + 2.0));
+    fn learn_jitter(&mut self, late: f64, gap: Option<f64>, interval: f64, newness: f64) {
+        let gain = JITTER_GAIN.max(newness);
         // The first few have no spread to be measured against yet.
         let is_new = self.count < 10;
         let dev = if is_new { interval } else { self.dev };
@@ -661,7 +673,7 @@ impl State {
         self.reach = self.body.reach(self.p).map_or(self.rarity, |reach| reach.min(self.rarity));
         let p = f64::from(self.p * self.plan);
         let lossy = f64::from(self.lossy);
-        let most = self.margin_max();
+        let most = self.most;
         let mut least = f32::INFINITY;
         let mut times = 1.0;
         while times == 1.0 || lossy * times <= LOSSY_SPEND_MAX && p * times <= SHARE_MAX {
@@ -703,7 +715,7 @@ impl State {
         if budgets_seen >= 1.0 {
             return 0.0;
         }
-        let most = self.margin_max();
+        let most = self.most;
         let mut silence = summary.silence(f64::from(self.p * (1.0 + budgets_seen)));
         if silence > most {
             // As for a tail of its own: only as long as waiting prevents mistakes.

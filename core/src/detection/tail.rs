@@ -66,9 +66,10 @@ impl Tail {
         Tail { weight: 1.0, total: 0.0, longest: 0.0, counts: [0.0; BUCKETS] }
     }
 
-    /// Counts one more heartbeat; those before it by more than `memory` heartbeats fade.
-    pub(super) fn count(&mut self, memory: f64) {
-        self.weight *= 1.0 + 1.0 / memory;
+    /// Counts one more heartbeat. All before it count for less from then on, by the share
+    /// `forgetting`.
+    pub(super) fn count(&mut self, forgetting: f64) {
+        self.weight *= 1.0 + forgetting;
         self.total += self.weight;
         if self.weight > WEIGHT_MAX {
             self.total /= self.weight;
@@ -202,7 +203,7 @@ mod tests {
     fn tail() -> Tail {
         let mut tail = Tail::new();
         for beat in 0..10_000 {
-            tail.count(1e9);
+            tail.count(1e-9);
             if beat % 100 == 0 {
                 tail.enter((1 + beat / 100 % 10) as f32);
             }
@@ -242,7 +243,7 @@ mod tests {
     fn the_knee_is_where_waiting_no_longer_helps() {
         let mut tail = Tail::new();
         for beat in 0..10_000 {
-            tail.count(1e9);
+            tail.count(1e-9);
             if beat % 100 == 0 {
                 // Half of the silences are short, the others are longer than any margin.
                 tail.enter(if beat % 200 == 0 { 1.0 } else { 100.0 });
@@ -268,7 +269,7 @@ mod tests {
         let mut tail = tail();
         let before = tail.quantile(0.005, Resolution::Fine).unwrap();
         for _ in 0..5_000 {
-            tail.count(1_000.0);
+            tail.count(1e-3);
         }
         assert!(before > 4.0 && tail.quantile(0.005, Resolution::Fine) == Some(0.0), "{before}");
         assert!(tail.total / tail.weight < 1_100.0);
@@ -278,7 +279,7 @@ mod tests {
     fn weights_stay_within_their_range() {
         let mut tail = Tail::new();
         for _ in 0..100_000 {
-            tail.count(1_000.0);
+            tail.count(1e-3);
             tail.enter(1.0);
         }
         assert!(tail.weight <= WEIGHT_MAX && (tail.total / tail.weight - 1_000.0).abs() < 5.0, "{tail:?}");

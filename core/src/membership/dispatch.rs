@@ -106,6 +106,7 @@ impl Cluster {
                 Some(known) => {
                     let (status, incarnation) = (known.status, known.incarnation);
                     self.out.clock.follow(clock_in(header), ctx.now);
+                    self.end_silence(source, datagram, ctx);
                     effect = effect.max(self.merge_own_incarnation(datagram, incarnation, ctx));
                     if datagram.rumours.count > 0 {
                         effect = effect.max(self.merge_rows(datagram, ctx));
@@ -269,6 +270,16 @@ impl Cluster {
             }
         }
         OwnershipEffect::Nothing
+    }
+
+    /// Handles that a silent node has sent something else than a heartbeat: it is alive, as if it
+    /// had answered a probe. Heartbeats say more, and have a rule of their own.
+    /// A frame may have lain in a connection for long.
+    fn end_silence(&mut self, source: Source, datagram: &Datagram<'_>, ctx: &mut Ctx) {
+        let (id, is_heartbeat) = (datagram.header.from, matches!(datagram.body, Body::Heartbeat(_)));
+        if matches!(source, Source::Datagram(..)) && !is_heartbeat && self.watching.is_silent(id, ctx) {
+            self.handle_sign_of_life(id, ctx.now, ctx);
+        }
     }
 
     /// Merges the incarnation that a member's own heartbeat or echo carries. Nearly always it is
@@ -717,6 +728,32 @@ mod tests {
         join(&mut cluster, &mut ctx, "x", Status::Left);
         assert_eq!(events(&mut ctx), [Event::Left { node: "x".into() }]);
         assert!(cluster.watching.ids().is_empty());
+    }
+
+    #[test]
+    fn any_datagram_of_a_silent_node_ends_its_silence() {
+        let (mut cluster, mut ctx) = cluster(&["a", "b"]);
+        let gossip =
+            Datagram { header: fixture::header("a"), body: Body::Gossip, rumours: Rumours::default(), summary: None };
+        let mut silence = |cluster: &mut Cluster, ctx: &mut Ctx, second: u64| {
+            cluster.watching.start(id("a"), fixture::SECOND, WatchKind::Unsolicited, ctx);
+            ctx.now = ms(second * 1_000);
+            while ctx.monitor.poll_change(ctx.now).is_some() {}
+            assert!(cluster.watching.is_silent(id("a"), ctx));
+        };
+        silence(&mut cluster, &mut ctx, 10);
+        handle(&mut cluster, &mut ctx, "b", 100, Body::Gossip);
+        assert!(cluster.watching.is_silent(id("a"), &ctx), "of another node");
+        cluster.handle_datagram(Source::Frame(address("a")), &gossip, &mut ctx);
+        assert!(cluster.watching.is_silent(id("a"), &ctx), "it may have lain in the connection");
+        handle(&mut cluster, &mut ctx, "a", 100, Body::Gossip);
+        assert!(!cluster.watching.is_silent(id("a"), &ctx));
+
+        silence(&mut cluster, &mut ctx, 30);
+        cluster.watching.peer_mut(id("a")).unwrap().refused = true;
+        assert!(!cluster.watching.is_silent(id("a"), &ctx), "it has ended");
+        handle(&mut cluster, &mut ctx, "a", 100, Body::Gossip);
+        assert!(cluster.watching.peer(id("a")).unwrap().refused, "a late copy proves nothing");
     }
 
     #[test]

@@ -340,6 +340,12 @@ impl Watching {
         }
     }
 
+    /// Whether a node is silent, though its process is not known to have ended.
+    pub(super) fn is_silent(&self, id: NodeId, ctx: &Ctx) -> bool {
+        let is_silent = |peer: &WatchedPeer| !peer.refused && ctx.monitor.verdict(peer.watch) != Verdict::Alive;
+        self.watched.get(&id).is_some_and(is_silent)
+    }
+
     /// Handles that a newcomer joins again, with its token: it lives, and has not received that it
     /// is admitted. At the end of its time a join still counts.
     ///
