@@ -59,7 +59,7 @@ const STUCK: SendError = SendError::Interrupted(Interruption::Blocked);
 fn live<F: Future<Output = ()>>(test: F) {
     quiet();
     actix::System::new().block_on(async {
-        tokio::time::timeout(PATIENCE * 3, test).await.expect("the test hangs");
+        tokio::time::timeout(PATIENCE * 3, Box::pin(test)).await.expect("the test hangs");
     });
 }
 

@@ -34,7 +34,7 @@ const TTL: Duration = Duration::from_secs(2);
 /// Runs a test within an actix system of its own.
 fn live<F: Future<Output = ()>>(test: F) {
     actix::System::new().block_on(async {
-        tokio::time::timeout(suite::PATIENCE * 5, test).await.expect("the test hangs");
+        tokio::time::timeout(suite::PATIENCE * 5, Box::pin(test)).await.expect("the test hangs");
     });
 }
 

@@ -33,7 +33,7 @@ const TTL: Duration = Duration::from_secs(3);
 /// Runs a test within an actix system of its own.
 fn live<F: Future<Output = ()>>(test: F) {
     actix::System::new().block_on(async {
-        tokio::time::timeout(suite::PATIENCE * 3, test).await.expect("the test hangs");
+        tokio::time::timeout(suite::PATIENCE * 3, Box::pin(test)).await.expect("the test hangs");
     });
 }
 

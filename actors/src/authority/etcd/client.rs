@@ -168,7 +168,10 @@ impl ServerClient {
 
     /// The connection, which is made if there is none.
     pub(super) async fn connected(&self) -> Result<Connected, Cause> {
-        tokio::time::timeout(self.call_max, self.connect_once()).await.unwrap_or_else(|_| Err(self.silence()))
+        // On the heap: a future of 40 KiB would lie in that of each call, and fill a stack when it is
+        // moved.
+        let connects = Box::pin(self.connect_once());
+        tokio::time::timeout(self.call_max, connects).await.unwrap_or_else(|_| Err(self.silence()))
     }
 
     async fn connect_once(&self) -> Result<Connected, Cause> {
