@@ -1,6 +1,7 @@
 //! What several test programs share.
 
 pub mod histories;
+pub mod process;
 
 /// The chapter of the book on tests, whose Rust code `cargo test` compiles and runs.
 #[cfg(doctest)]

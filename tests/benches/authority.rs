@@ -31,6 +31,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use heartbeat_actors::authority::{Authority, FileAuthority};
+use tempfile::TempDir;
 
 use suite::{Node, claimant, shards};
 
@@ -95,8 +96,9 @@ async fn batches(name: &str, node: &Node, rounds: u32, count: u32) {
 
 async fn folder(rounds: u32) {
     let parent = std::env::var_os("FOLDER").map_or_else(std::env::temp_dir, PathBuf::from);
-    let folder = parent.join(format!("heartbeat-bench-{}", std::process::id()));
-    let open = |node: &str| Rc::new(FileAuthority::open(&folder, claimant("c", node, 1)).unwrap()) as Rc<dyn Authority>;
+    let folder = TempDir::with_prefix_in("heartbeat-bench-", parent).unwrap();
+    let authority = |node: &str| FileAuthority::open(folder.path(), claimant("c", node, 1)).unwrap();
+    let open = |node: &str| Rc::new(authority(node)) as Rc<dyn Authority>;
     let node = Node::open(open("a"), TTL).await;
     ask("folder", &node, rounds).await;
     for round in 0..157 {
@@ -111,7 +113,6 @@ async fn folder(rounds: u32) {
     };
     measure("folder with 10,000 shards: 64 claimed by two nodes in turn", rounds.min(50), by_turns).await;
     wait(&open, &node, rounds).await;
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// What waiting costs in CPU time, with ten nodes of which one waits.

@@ -24,15 +24,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::TempDir;
 
 #[cfg(feature = "peers")]
 #[path = "peers/foca_engine.rs"]
@@ -56,26 +57,15 @@ struct Said {
 }
 
 struct Cluster {
-    folder: PathBuf,
-    children: BTreeMap<usize, Child>,
+    children: BTreeMap<usize, ChildGuard>,
+    _folder: TempDir,
     lines: mpsc::Receiver<Said>,
     said: Vec<Said>,
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            let _ = child.kill(); // It may have ended already.
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
-    }
-}
-
 impl Cluster {
     fn start(library: &str, nodes: usize) -> Cluster {
-        let folder = std::env::temp_dir().join(format!("heartbeat-processes-{}-{library}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = TempDir::with_prefix("heartbeat-processes-").unwrap();
         // Below the ports for outgoing connections, or a lifeline may take the port of a node that
         // starts later.
         let first = 10_000 + (std::process::id() % 15_000) as u16;
@@ -88,13 +78,13 @@ impl Cluster {
         let mut children = BTreeMap::new();
         for node in 0..nodes {
             let mut command = if library == "ours" {
-                our_node(&folder, node, &ports)
+                our_node(folder.path(), node, &ports)
             } else {
                 let mut command = Command::new(std::env::current_exe().unwrap());
                 command.args(["--as", library, &node.to_string()]).args(ports.iter().map(u16::to_string));
                 command
             };
-            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child = ChildGuard::from(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
             let (sender, stdout) = (sender.clone(), child.stdout.take().unwrap());
             std::thread::spawn(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -111,7 +101,7 @@ impl Cluster {
                 std::thread::sleep(Duration::from_millis(300));
             }
         }
-        Cluster { folder, children, lines, said: Vec::new() }
+        Cluster { children, _folder: folder, lines, said: Vec::new() }
     }
 
     fn listen(&mut self, patience: Duration) {
@@ -239,10 +229,7 @@ fn ends(cluster: &mut Cluster, signal: Signal, victims: &[usize], tells_suspicio
         let missing =
             if missing > 0 { format!(", {missing} without the news within {PATIENCE:?}") } else { String::new() };
         println!("  {signal}: {suspect}first dead {dead_first:.3} s, all dead {dead_all:.3} s{missing}");
-        if let Some(mut child) = cluster.children.remove(&victim) {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        cluster.children.remove(&victim);
         cluster.listen(Duration::from_secs(2));
     }
 }

@@ -20,12 +20,13 @@
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_rt::System;
 use futures_util::future::LocalBoxFuture;
+use heartbeat_tests::process::ChildGuard;
 
 #[path = "requests/bare.rs"]
 mod bare;
@@ -58,24 +59,18 @@ fn answer(payload: &[u8]) -> &[u8] {
 
 /// A contender, the process of its server included.
 struct Contender {
+    /// Ends before the client, which need not say goodbye.
+    _server: ChildGuard,
     name: &'static str,
     client: Rc<dyn Client>,
     ours: Option<Rc<ours::Client>>,
-    server: Child,
-}
-
-impl Drop for Contender {
-    fn drop(&mut self) {
-        let _ = self.server.kill(); // It may have ended already.
-        let _ = self.server.wait();
-    }
 }
 
 /// Starts the server of a contender. It prints a line once it can be asked.
-fn start_server(name: &str, arguments: &[String]) -> (Child, String) {
+fn start_server(name: &str, arguments: &[String]) -> (ChildGuard, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--as", name]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = ChildGuard::from(command.spawn().unwrap());
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     (child, line.trim().to_owned())
@@ -97,7 +92,7 @@ fn serve(name: &str, arguments: &[String]) {
 
 async fn start(name: &'static str) -> Contender {
     let mut own = None;
-    let (server, client): (Child, Rc<dyn Client>) = match name {
+    let (server, client): (ChildGuard, Rc<dyn Client>) = match name {
         "bare" => {
             let (server, line) = start_server(name, &[]);
             (server, Rc::new(bare::client(line.parse().unwrap())))
@@ -115,7 +110,7 @@ async fn start(name: &'static str) -> Contender {
         }
         other => panic!("no contender is called {other:?} here"),
     };
-    Contender { name, client, ours: own, server }
+    Contender { _server: server, name, client, ours: own }
 }
 
 const NAMES: [&str; 3] = ["bare", "actix-web", "ours"];

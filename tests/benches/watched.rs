@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use heartbeat_actors::{Config, Context, Node, testkit};
 use heartbeat_core::{Generation, Member, Profile};
+use heartbeat_tests::process::ChildGuard;
 
 /// How long each part is measured.
 const MEASURED_FOR: Duration = Duration::from_secs(10);
@@ -111,21 +112,18 @@ async fn livez() {
 }
 
 /// Prints the share of a core that this process takes while a client asks it.
-async fn watched(what: &str, address: SocketAddr, client: &[&str]) {
+async fn watched(what: &str, address: SocketAddr, words: &[&str]) {
     for (who, is_asked) in [("no client", false), (what, true)] {
-        let child = is_asked.then(|| {
+        let client = is_asked.then(|| {
             let mut command = Command::new(std::env::current_exe().unwrap());
-            command.arg("ask").arg(address.to_string()).args(client).spawn().unwrap()
+            ChildGuard::from(command.arg("ask").arg(address.to_string()).args(words).spawn().unwrap())
         });
         actix_rt::time::sleep(Duration::from_secs(2)).await;
         let (before, begun) = (cpu(), Instant::now());
         actix_rt::time::sleep(MEASURED_FOR).await;
         let share = (cpu() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
         println!("{who}: {:.2} % of a core", share * 100.0);
-        if let Some(mut child) = child {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        drop(client);
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -17,9 +17,11 @@ use heartbeat_actors::shard::{GROUPS_MAX, NoOwner, Owner};
 use heartbeat_actors::transport::{Batch, MemoryNetwork, Transport};
 use heartbeat_actors::{Config, Event, Node, StartInfo, Update};
 use heartbeat_core::Trace;
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::worker::{Add, Subject};
 use crate::{Events, PATIENCE, free, live};
@@ -343,36 +345,30 @@ fn traces(folder: &Path) -> Vec<Trace> {
 
 #[test]
 fn a_node_records_what_it_hears_and_others_follow_its_interval() {
-    let folder = std::env::temp_dir().join(format!("heartbeat-record-{}", std::process::id()));
-    live({
-        let folder = folder.clone();
-        async move {
-            let network = MemoryNetwork::new();
-            let monitor = start_in(&network, "monitor", "monitor", 1).await;
-            monitor.record(&folder).unwrap();
-            let a = start_in(&network, "a", "worker", 2).await;
-            until_equal(&[&monitor, &a]).await;
-            let heard = |trace: &Trace| trace.beats.iter().filter(|beat| beat.arrived.is_some()).count();
-            while !traces(&folder).iter().any(|trace| heard(trace) > 1) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            let refused = a.set_interval(Duration::from_secs(60)).await.unwrap_err().to_string();
-            assert!(refused.contains("timeout 2s is not longer than interval 1m"), "{refused}");
-            a.set_interval(Duration::from_millis(50)).await.unwrap();
-            let interval = Duration::from_millis(50);
-            while !traces(&folder)
-                .iter()
-                .any(|trace| trace.intervals.last().unwrap().1 == interval && heard(trace) > 20)
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            assert!(monitor.view().is_member("a"));
-            a.leave().await;
-            monitor.leave().await;
+    let parent = TempDir::with_prefix("heartbeat-record-").unwrap();
+    let folder = parent.path().join("made");
+    live(async {
+        let network = MemoryNetwork::new();
+        let monitor = start_in(&network, "monitor", "monitor", 1).await;
+        monitor.record(&folder).unwrap();
+        let a = start_in(&network, "a", "worker", 2).await;
+        until_equal(&[&monitor, &a]).await;
+        let heard = |trace: &Trace| trace.beats.iter().filter(|beat| beat.arrived.is_some()).count();
+        while !traces(&folder).iter().any(|trace| heard(trace) > 1) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        let refused = a.set_interval(Duration::from_secs(60)).await.unwrap_err().to_string();
+        assert!(refused.contains("timeout 2s is not longer than interval 1m"), "{refused}");
+        a.set_interval(Duration::from_millis(50)).await.unwrap();
+        let interval = Duration::from_millis(50);
+        while !traces(&folder).iter().any(|trace| trace.intervals.last().unwrap().1 == interval && heard(trace) > 20) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(monitor.view().is_member("a"));
+        a.leave().await;
+        monitor.leave().await;
     });
     let traces = traces(&folder);
-    std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(traces.len(), 1, "one process was received");
     assert_eq!(traces[0].intervals[0].1, Duration::from_millis(200));
 }
@@ -382,10 +378,8 @@ fn a_folder_that_cannot_be_recorded_into_is_an_error() {
     live(async {
         let network = MemoryNetwork::new();
         let monitor = start_in(&network, "monitor", "monitor", 1).await;
-        let file = std::env::temp_dir().join(format!("heartbeat-no-folder-{}", std::process::id()));
-        std::fs::write(&file, "").unwrap();
+        let file = NamedTempFile::with_prefix("heartbeat-no-folder-").unwrap();
         assert!(monitor.record(&file).is_err());
-        std::fs::remove_file(&file).unwrap();
         monitor.leave().await;
     });
 }
@@ -410,32 +404,21 @@ fn owners(node: &Node) -> Vec<Option<Arc<str>>> {
 
 /// Processes of one test, with what they say. Dropping it ends them, the stopped ones too.
 struct Processes {
-    folder: PathBuf,
+    children: BTreeMap<String, ChildGuard>,
+    folder: TempDir,
     monitor: SocketAddr,
-    children: BTreeMap<String, Child>,
     lines: mpsc::Receiver<(String, Value)>,
     sender: mpsc::Sender<(String, Value)>,
     said: Vec<(String, Value)>,
 }
 
-impl Drop for Processes {
-    fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            let _ = child.kill(); // It may have ended already.
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
-    }
-}
-
 impl Processes {
     /// A monitor and three nodes that know each other.
-    fn start(test: &str) -> Processes {
-        let folder = std::env::temp_dir().join(format!("heartbeat-live-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+    fn start() -> Processes {
+        let folder = TempDir::with_prefix("heartbeat-live-").unwrap();
         let monitor = free();
         let (sender, lines) = mpsc::channel();
-        let mut processes = Processes { folder, monitor, children: BTreeMap::new(), lines, sender, said: Vec::new() };
+        let mut processes = Processes { children: BTreeMap::new(), folder, monitor, lines, sender, said: Vec::new() };
         processes.start_one("monitor", "monitor", monitor);
         // A subscription shows later events only, so no node joins before it.
         processes.wait("monitor", "started", |_| true);
@@ -450,13 +433,14 @@ impl Processes {
     }
 
     fn start_one(&mut self, name: &str, role: &str, listen: SocketAddr) {
-        let path = self.folder.join(format!("{name}.toml"));
+        let path = self.folder.path().join(format!("{name}.toml"));
         std::fs::write(&path, config(name, role, listen, self.monitor)).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
             .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
+            .map(ChildGuard::from)
             .unwrap();
         let stdout = child.stdout.take().unwrap();
         self.children.insert(name.to_owned(), child);
@@ -538,7 +522,7 @@ impl Processes {
 
 #[test]
 fn a_killed_process_is_suspected_then_dead_and_its_shards_move() {
-    let mut processes = Processes::start("kill");
+    let mut processes = Processes::start();
     let held: Vec<(u64, u64)> =
         processes.starts().filter(|start| start.0 == "a").map(|start| (start.1, start.2)).collect();
     let before = processes.starts().count();
@@ -561,7 +545,7 @@ fn a_killed_process_is_suspected_then_dead_and_its_shards_move() {
 
 #[test]
 fn a_frozen_process_dies_returns_and_blames_nobody() {
-    let mut processes = Processes::start("freeze");
+    let mut processes = Processes::start();
     processes.signal("a", Signal::SIGSTOP);
     processes.wait("monitor", "died", |event| event["node"] == "a");
     processes.signal("a", Signal::SIGCONT);
@@ -576,7 +560,7 @@ fn a_frozen_process_dies_returns_and_blames_nobody() {
 
 #[test]
 fn a_frozen_monitor_blames_nobody() {
-    let mut processes = Processes::start("monitor");
+    let mut processes = Processes::start();
     processes.signal("monitor", Signal::SIGSTOP);
     processes.wait("a", "isolated", |_| true);
     processes.listen(Duration::from_secs(2));
@@ -665,7 +649,7 @@ fn a_monitor_whose_control_thread_was_held_blames_nobody() {
 
 #[test]
 fn a_process_that_is_told_to_end_says_goodbye() {
-    let mut processes = Processes::start("leave");
+    let mut processes = Processes::start();
     drop(processes.children.get_mut("a").unwrap().stdin.take());
     processes.wait("monitor", "left", |event| event["node"] == "a");
     assert_eq!(processes.dead(), [] as [&str; 0]);
@@ -673,7 +657,7 @@ fn a_process_that_is_told_to_end_says_goodbye() {
 
 #[test]
 fn a_signal_during_the_start_leaves_no_member_behind() {
-    let mut processes = Processes::start("interrupt");
+    let mut processes = Processes::start();
     for (number, delay) in (0..).zip([0, 2, 5, 10, 20, 40]) {
         let name = format!("late-{number}");
         processes.start_one(&name, "worker", "127.0.0.1:0".parse().unwrap());

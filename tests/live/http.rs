@@ -2,17 +2,18 @@
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use heartbeat_actors::group::GroupSpec;
 use heartbeat_actors::{Config, Context, Node, NodeError, StopReason, WorkerSpec};
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -566,24 +567,24 @@ fn two_nodes_of_one_process_have_doors_of_their_own() {
 
 /// A node in a process of its own, which ends with the test.
 pub(crate) struct Process {
-    child: Child,
-    config: PathBuf,
+    child: ChildGuard,
     pub(crate) address: SocketAddr,
 }
 
 impl Process {
-    pub(crate) async fn start(test: &str, mode: &str, settings: &str) -> Process {
-        let config = std::env::temp_dir().join(format!("heartbeat-http-{test}-{}.toml", std::process::id()));
+    pub(crate) async fn start(mode: &str, settings: &str) -> Process {
+        let config = NamedTempFile::with_prefix("heartbeat-http-").unwrap();
         let address = free();
         std::fs::write(&config, format!("{settings}\n[http]\nlisten = '{address}'")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
-        let child = command.arg(&config).arg(mode).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let process = Process { child, config, address };
+        command.arg(config.path()).arg(mode).stdin(Stdio::piped()).stdout(Stdio::null());
+        let process = Process { child: command.spawn().unwrap().into(), address };
         let listens = async {
             while TcpStream::connect(address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
+        // By then it has read its config.
         tokio::time::timeout(PATIENCE, listens).await.expect("the process listens");
         process
     }
@@ -610,14 +611,6 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended already.
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.config); // A left-over file does no harm.
-    }
-}
-
 #[test]
 fn a_held_control_thread_is_found_and_told() {
     live(async {
@@ -630,7 +623,7 @@ fn a_held_control_thread_is_found_and_told() {
              mode = 'random'
              listen = '127.0.0.1:0'
              seeds = []";
-        let process = Process::start("sticky", "sticky", settings).await;
+        let process = Process::start("sticky", settings).await;
         until(process.address, "/livez", 200).await;
         // The thread is held for four times the timeout, so this comes while it is.
         let answer = until(process.address, "/livez", 503).await;
@@ -646,14 +639,14 @@ fn a_held_control_thread_is_found_and_told() {
 #[test]
 fn a_signal_ends_a_node_in_order_and_a_second_at_once() {
     live(async {
-        let mut process = Process::start("term", "stopped", "[stop]\ndrain = '1s'").await;
+        let mut process = Process::start("stopped", "[stop]\ndrain = '1s'").await;
         until(process.address, "/readyz", 200).await;
         process.signal(Signal::SIGTERM);
         let answer = until(process.address, "/readyz", 503).await;
         assert!(answer.body.contains("about to stop"), "{answer:?}");
         assert_eq!(get(process.address, "/livez").await.status, 200, "it serves on while it drains");
         assert_eq!(process.code().await, 0);
-        let mut process = Process::start("twice", "stopped", "[stop]\ndrain = '10m'").await;
+        let mut process = Process::start("stopped", "[stop]\ndrain = '10m'").await;
         until(process.address, "/readyz", 200).await;
         process.signal(Signal::SIGTERM);
         until(process.address, "/readyz", 503).await;

@@ -85,7 +85,7 @@ fn a_thousand_slow_readers_are_bounded_dropped_and_told() {
         let watcher = watcher.unwrap();
         let mut seen = Events::of(&watcher);
         let settings = member("read", free(), &format!("'{seed}'"));
-        let process = Process::start("restless", "restless", &settings).await;
+        let process = Process::start("restless", &settings).await;
         let address = process.address;
         seen.wait("it joins", |event| {
             matches!(event, Event::Joined { member } if &*member.name == "read").then_some(())

@@ -5,16 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use heartbeat_actors::shard::Shards;
 use heartbeat_actors::{Config, Node, SendError};
+use heartbeat_tests::process::ChildGuard;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::note::{Note, SHARDS, Tally};
 use crate::{PATIENCE, live, seeds};
@@ -45,11 +46,11 @@ pub(crate) type Noted = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
 
 /// A node in a process of its own. Dropping it kills it.
 pub(crate) struct Process {
-    child: Child,
+    child: ChildGuard,
     /// The events that it has printed.
     pub(crate) said: Arc<Mutex<Vec<Value>>>,
     reader: Option<JoinHandle<()>>,
-    path: std::path::PathBuf,
+    _config: NamedTempFile,
 }
 
 impl Process {
@@ -59,13 +60,11 @@ impl Process {
 
     /// Starts this program with this config.
     pub(crate) fn start_with(program: &Path, config: &str, name: &'static str, noted: &Noted) -> Process {
-        // A process may start under the name of one whose config is still there.
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("heartbeat-moves-{}-{name}-{number}.toml", std::process::id()));
-        std::fs::write(&path, config).unwrap();
-        let mut child =
-            Command::new(program).arg(&path).arg("tally").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let file = NamedTempFile::with_prefix("heartbeat-moves-").unwrap();
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(program);
+        command.arg(file.path()).arg("tally").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = ChildGuard::from(command.spawn().unwrap());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (noted, said) = (noted.clone(), Arc::<Mutex<Vec<Value>>>::default());
         let events = said.clone();
@@ -79,7 +78,7 @@ impl Process {
                 }
             }
         });
-        Process { child, said, reader: Some(reader), path }
+        Process { child, said, reader: Some(reader), _config: file }
     }
 
     /// Asks it to leave, by the end of its input. It is not waited for.
@@ -97,14 +96,6 @@ impl Process {
         self.leave();
         self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended.
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -7,14 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,8 +35,8 @@ fn ip(words: &str) -> Result<(), String> {
 struct Spaces {
     /// What the names of the namespaces begin with.
     prefix: String,
-    folder: PathBuf,
-    children: BTreeMap<u8, Child>,
+    children: BTreeMap<u8, ChildGuard>,
+    folder: TempDir,
     lines: mpsc::Receiver<(u8, Value)>,
     sender: mpsc::Sender<(u8, Value)>,
     said: Vec<(u8, Value)>,
@@ -43,12 +44,8 @@ struct Spaces {
 
 impl Drop for Spaces {
     fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            let _ = child.kill(); // It may have ended already.
-            let _ = child.wait();
-        }
+        self.children.clear();
         self.remove();
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
     }
 }
 
@@ -58,10 +55,9 @@ impl Spaces {
     /// The namespaces and their links; an error in words if they cannot be made here.
     fn new() -> Result<Spaces, String> {
         let prefix = format!("hb{}-", std::process::id());
-        let folder = std::env::temp_dir().join(format!("heartbeat-netns-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let folder = TempDir::with_prefix("heartbeat-netns-").map_err(|error| error.to_string())?;
         let (sender, lines) = mpsc::channel();
-        let spaces = Spaces { prefix, folder, children: BTreeMap::new(), lines, sender, said: Vec::new() };
+        let spaces = Spaces { prefix, children: BTreeMap::new(), folder, lines, sender, said: Vec::new() };
         // Namespaces of a killed process that had our number before.
         spaces.remove();
         let middle = spaces.name(0);
@@ -97,7 +93,7 @@ impl Spaces {
             "{SETTINGS}[cluster]\nname = 'live'\nnode = 'node-{node}'\nrole = 'worker'\nmode = 'random'\nlisten = '{listen}:7100'\nseeds = ['{first}:7100', '{}:7100']\n",
             address(2)
         );
-        let path = self.folder.join(format!("{node}.toml"));
+        let path = self.folder.path().join(format!("{node}.toml"));
         std::fs::write(&path, config).unwrap();
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.name(node), env!("CARGO_BIN_EXE_node")])
@@ -105,6 +101,7 @@ impl Spaces {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
+            .map(ChildGuard::from)
             .unwrap();
         let (sender, stdout) = (self.sender.clone(), child.stdout.take().unwrap());
         std::thread::spawn(move || {

@@ -1,10 +1,10 @@
 //! Nodes whose traffic is sealed, over real sockets.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heartbeat_actors::seal::{KeyId, Removal, SealError};
 use heartbeat_actors::{Event, Node};
+use tempfile::TempDir;
 
 use crate::requests::{Say, all_up, keys, start_with};
 use crate::{Events, PATIENCE, live};
@@ -60,28 +60,20 @@ fn sealed_nodes_answer_each_other_and_no_other_node() {
     });
 }
 
-/// A file with a key, in a folder of its own.
-pub(crate) struct KeyFile(PathBuf);
+/// Files with keys, in a folder of their own.
+pub(crate) struct KeyFiles(TempDir);
 
-impl KeyFile {
-    pub(crate) fn new(name: &str) -> KeyFile {
-        let folder = std::env::temp_dir().join(format!("heartbeat-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        KeyFile(folder)
+impl KeyFiles {
+    pub(crate) fn new() -> KeyFiles {
+        KeyFiles(TempDir::with_prefix("heartbeat-keys-").unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
-        format!("file:{}", self.0.join(name).display())
+        format!("file:{}", self.0.path().join(name).display())
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
-    }
-}
-
-impl Drop for KeyFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0); // The test may have removed it.
+        std::fs::write(self.0.path().join(name), text).unwrap();
     }
 }
 
@@ -93,7 +85,7 @@ fn keys_of(seen_by: &Node) -> Vec<KeyId> {
 #[test]
 fn keys_are_replaced_under_requests_without_a_loss() {
     live(async {
-        let files = KeyFile::new("rotation");
+        let files = KeyFiles::new();
         let (old, new) = (key('a'), key('b'));
         files.write("first", &old);
         files.write("second", &old.replace('a', "0"));
@@ -142,7 +134,7 @@ fn keys_are_replaced_under_requests_without_a_loss() {
 #[test]
 fn a_key_that_a_member_needs_is_kept_until_it_is_forced() {
     live(async {
-        let files = KeyFile::new("needed");
+        let files = KeyFiles::new();
         files.write("key", &key('a'));
         let (a, _) = start_with("a", None, &sealed(&[&files.path("key")])).await;
         let (b, _) = start_with("b", Some(&a), &sealed(&[&key('a')])).await;
@@ -162,7 +154,7 @@ fn a_key_that_a_member_needs_is_kept_until_it_is_forced() {
 #[test]
 fn keys_that_cannot_be_used_are_named() {
     live(async {
-        let files = KeyFile::new("bad");
+        let files = KeyFiles::new();
         files.write("empty", "");
         files.write("short", "abc");
         let missing = files.path("missing");
@@ -181,6 +173,5 @@ fn keys_that_cannot_be_used_are_named() {
                 Node::start(heartbeat_actors::Config::from_toml(&config).unwrap()).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        assert!(Path::new(&files.0).exists());
     });
 }

@@ -9,12 +9,11 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::http::{Process, get};
-use crate::seal::{KeyFile, key};
+use crate::seal::{KeyFiles, key};
 use crate::{PATIENCE, free, live};
 
 /// Three nodes, each a process with an HTTP door.
 struct Cluster {
-    test: &'static str,
     ports: BTreeMap<&'static str, SocketAddr>,
     running: BTreeMap<&'static str, Process>,
 }
@@ -22,8 +21,8 @@ struct Cluster {
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl Cluster {
-    fn new(test: &'static str) -> Cluster {
-        Cluster { test, ports: NAMES.map(|name| (name, free())).into(), running: BTreeMap::new() }
+    fn new() -> Cluster {
+        Cluster { ports: NAMES.map(|name| (name, free())).into(), running: BTreeMap::new() }
     }
 
     /// Starts a node with this table of a seal, after an orderly end of its former process.
@@ -49,7 +48,7 @@ impl Cluster {
              {seal}",
             self.ports[name]
         );
-        let process = Process::start(&format!("{}-{name}", self.test), "plain", &settings).await;
+        let process = Process::start("plain", &settings).await;
         self.running.insert(name, process);
     }
 
@@ -110,7 +109,7 @@ fn alive(members: &Value) -> usize {
 #[test]
 fn sealing_is_turned_on_and_off_in_a_running_cluster() {
     live(async {
-        let mut cluster = Cluster::new("on-off");
+        let mut cluster = Cluster::new();
         let sealed = format!("[cluster.seal]\nkeys = ['{}']", key('a'));
         let both = format!("{sealed}\naccept_plain = true");
         for name in NAMES {
@@ -130,12 +129,12 @@ fn sealing_is_turned_on_and_off_in_a_running_cluster() {
 #[test]
 fn a_key_is_replaced_and_a_node_that_was_away_is_refused() {
     live(async {
-        let files = KeyFile::new("steps");
+        let files = KeyFiles::new();
         let (old, new, spare) = (key('a'), key('b'), key('c'));
         let seal = format!("[cluster.seal]\nkeys = ['{}', '{}']", files.path("first"), files.path("second"));
         files.write("first", &old);
         files.write("second", &spare);
-        let mut cluster = Cluster::new("replace");
+        let mut cluster = Cluster::new();
         for name in NAMES {
             cluster.restart(name, &seal).await;
         }

@@ -2,12 +2,12 @@
 //! needs no server.
 
 use std::net::UdpSocket;
-use std::path::Path;
 use std::time::Duration;
 
 use actix::prelude::*;
 use heartbeat_actors::shard::{Fence, NoOwner, Owner, Shards};
 use heartbeat_actors::{Config, Context, Node, StartError, StartInfo, WorkerAddr};
+use tempfile::TempDir;
 
 use crate::{PATIENCE, live, seeds};
 
@@ -127,19 +127,8 @@ fn shards_are_handed_over_with_all_that_they_counted() {
 
 #[test]
 fn shards_are_handed_over_by_an_authority_on_this_host() {
-    let folder = std::env::temp_dir().join(format!("heartbeat-shards-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let _removed = Removed(&folder);
-    live(hand_over(&format!("authority = 'file'\nfolder = '{}'", folder.display())));
-}
-
-/// Removes a folder at its end, also when the test fails.
-struct Removed<'a>(&'a Path);
-
-impl Drop for Removed<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.0); // It lies where the system cleans up.
-    }
+    let folder = TempDir::with_prefix("heartbeat-shards-").unwrap();
+    live(hand_over(&format!("authority = 'file'\nfolder = {:?}", folder.path())));
 }
 
 /// A node alone, by this config beside its times.
@@ -172,9 +161,9 @@ fn a_node_that_was_not_let_in_owns_no_key() {
 #[test]
 fn epochs_rise_when_the_mode_changes_between_two_runs() {
     live(async {
-        let folder = std::env::temp_dir().join(format!("heartbeat-epochs-{}", std::process::id()));
+        let folder = TempDir::with_prefix("heartbeat-epochs-").unwrap();
         let cluster = "[cluster]\nname = 'modes'\nnode = 'a'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n";
-        let file = format!("{cluster}[ownership]\nauthority = 'file'\nfolder = '{}'\n", folder.display());
+        let file = format!("{cluster}[ownership]\nauthority = 'file'\nfolder = {:?}\n", folder.path().join("made"));
         let mut fence = Fence::new();
         for text in [cluster, &file, "", cluster, "", &file] {
             let node = alone(text).await;
@@ -194,6 +183,6 @@ fn epochs_rise_when_the_mode_changes_between_two_runs() {
             node.leave().await;
         }
         // No thread works in the folder any more once the node has left.
-        std::fs::remove_dir_all(&folder).unwrap();
+        folder.close().unwrap();
     });
 }

@@ -2,39 +2,34 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use heartbeat_tests::process::ChildGuard;
+use tempfile::NamedTempFile;
 
 use crate::{PATIENCE, free};
 
 /// A node in a process of its own, alone in its cluster.
 struct Alone {
-    child: Child,
+    child: ChildGuard,
     address: SocketAddr,
 }
 
-impl Drop for Alone {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended already.
-        let _ = self.child.wait();
-    }
-}
-
 impl Alone {
-    fn start(test: &str) -> Alone {
-        let (address, path) = (free(), std::env::temp_dir().join(format!("{test}-{}.toml", std::process::id())));
+    fn start() -> Alone {
+        let (address, file) = (free(), NamedTempFile::with_prefix("heartbeat-connects-").unwrap());
         let config = format!(
             "[cluster]\nname = 'live'\nnode = 'n'\nrole = 'monitor'\nmode = 'random'\nlisten = '{address}'\nseeds = ['{address}']\n"
         );
-        std::fs::write(&path, config).unwrap();
-        let command =
-            Command::new(env!("CARGO_BIN_EXE_node")).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = command.unwrap();
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+        command.arg(file.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = ChildGuard::from(command.spawn().unwrap());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         lines.next().expect("it says that it knows itself").unwrap();
         // What it says later is read and dropped.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let _ = std::fs::remove_file(path); // A left-over config does no harm.
         Alone { child, address }
     }
 
@@ -68,7 +63,7 @@ impl Alone {
 /// `HEARTBEAT_CONNECTS` sets another number of connections than 4,000; the figures are printed.
 #[test]
 fn connections_that_come_and_go_leave_nothing_behind() {
-    let node = Alone::start("heartbeat-connects");
+    let node = Alone::start();
     let count = std::env::var("HEARTBEAT_CONNECTS").map_or(4_000, |count| count.parse().unwrap());
     // What its threads wait with is made when they begin, some of it after the node has said that
     // it runs.

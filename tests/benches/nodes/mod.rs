@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use actix::Actor;
 use heartbeat_actors::{Config, Context, Node, Update};
+use heartbeat_tests::process::ChildGuard;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// How long nodes have to know each other, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -91,22 +93,12 @@ pub(crate) struct Said {
 
 /// Some nodes.
 pub(crate) struct Nodes {
-    pub(crate) folder: PathBuf,
-    pub(crate) children: BTreeMap<usize, Child>,
+    pub(crate) children: BTreeMap<usize, ChildGuard>,
+    folder: TempDir,
     ports: Vec<u16>,
     sender: mpsc::Sender<Said>,
     lines: mpsc::Receiver<Said>,
     is_recorded: bool,
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            let _ = child.kill(); // It may have ended already.
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over files do no harm.
-    }
 }
 
 impl Nodes {
@@ -128,8 +120,7 @@ impl Nodes {
     pub(crate) fn with_configs(count: usize, is_recorded: bool, config: impl Fn(usize, &[u16]) -> String) -> Nodes {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("heartbeat-nodes-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = TempDir::with_prefix("heartbeat-nodes-").unwrap();
         // Below the ports for outgoing connections, or a lifeline may take the port of a node that
         // starts later. Those of clusters side by side are apart.
         let first = 10_000 + (std::process::id() % 15_000) as u16 + 500 * (number % 8) as u16;
@@ -139,7 +130,7 @@ impl Nodes {
         };
         let ports: Vec<u16> = (first..32_000).filter(is_free).take(count).collect();
         let (sender, lines) = mpsc::channel();
-        let mut nodes = Nodes { folder, children: BTreeMap::new(), ports, sender, lines, is_recorded };
+        let mut nodes = Nodes { children: BTreeMap::new(), folder, ports, sender, lines, is_recorded };
         for node in 0..count {
             std::fs::write(nodes.config(node), config(node, &nodes.ports)).unwrap();
             nodes.begin(node);
@@ -159,7 +150,7 @@ impl Nodes {
         if self.is_recorded {
             command.env("HEARTBEAT_NODE_RECORDS", "1");
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = ChildGuard::from(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         let (sender, stdout) = (self.sender.clone(), child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -174,12 +165,12 @@ impl Nodes {
     }
 
     fn config(&self, node: usize) -> PathBuf {
-        self.folder.join(format!("{node}.toml"))
+        self.folder.path().join(format!("{node}.toml"))
     }
 
     /// Where a node records the heartbeats of others.
     pub(crate) fn recordings(&self, node: usize) -> PathBuf {
-        self.folder.join(format!("recorded-by-{node}"))
+        self.folder.path().join(format!("recorded-by-{node}"))
     }
 
     pub(crate) fn address(&self, node: usize) -> SocketAddr {
@@ -228,10 +219,7 @@ impl Nodes {
 
     /// Ends the process of a node at once.
     pub(crate) fn kill(&mut self, node: usize) {
-        if let Some(mut child) = self.children.remove(&node) {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.children.remove(&node);
     }
 
     /// Lets a node leave, and waits until its process has ended.

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use heartbeat_actors::authority::{Authority, AuthorityRequest, Claimed, FileAuthority};
 use heartbeat_actors::shard::Epoch;
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
 use crate::live;
 use crate::process::Process;
@@ -21,69 +22,61 @@ const TTL: Duration = Duration::from_millis(1_500);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A folder that goes with its test.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
-    fn new(test: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("heartbeat-authority-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
+    fn new() -> Folder {
+        Folder(TempDir::with_prefix("heartbeat-authority-").unwrap())
     }
 
     fn authority(&self, node: &str, generation: u64) -> Rc<dyn Authority> {
-        Rc::new(FileAuthority::open(&self.0, claimant("c", node, generation)).unwrap())
+        Rc::new(FileAuthority::open(self.0.path(), claimant("c", node, generation)).unwrap())
     }
 
     /// The error of a process that opens it.
     fn error(&self) -> String {
-        FileAuthority::open(&self.0, claimant("c", "late", 1)).unwrap_err().to_string()
+        FileAuthority::open(self.0.path(), claimant("c", "late", 1)).unwrap_err().to_string()
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.0.join("c").join(name)
+        self.0.path().join("c").join(name)
     }
 
     /// Starts a process that holds the shards of its commands.
     fn process(&self, node: &str, ttl: &str) -> Process {
-        let config = self.0.join(format!("{node}.toml"));
+        let config = self.0.path().join(format!("{node}.toml"));
         let text = format!(
             "[ownership]\nauthority = 'file'\nfolder = {:?}\nsession_ttl = '{ttl}'\n[cluster]\nname = 'c'\nnode = '{node}'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n",
-            self.0
+            self.0.path()
         );
         std::fs::write(&config, text).unwrap();
         Process::start(&config, 1)
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0); // The next run has another name.
-    }
-}
-
 #[test]
 fn a_folder_passes() {
-    let folder = Folder::new("suite");
+    let folder = Folder::new();
     live(suite(async |node, generation| folder.authority(node, generation), TTL));
 }
 
 #[test]
 fn clusters_in_one_folder_have_nothing_to_do_with_each_other() {
-    let folder = Folder::new("clusters");
+    let folder = Folder::new();
     live(async {
         for cluster in ["c", "d", "../c"] {
-            let authority = FileAuthority::open(&folder.0, claimant(cluster, "a", 1)).unwrap();
+            let authority = FileAuthority::open(folder.0.path(), claimant(cluster, "a", 1)).unwrap();
             Node::open(Rc::new(authority), LONG).await.granted(&shards("orders", 0..3)).await;
         }
     });
-    assert_eq!(folder.0.read_dir().unwrap().count(), 3, "one folder each, and all within ours");
+    assert_eq!(folder.0.path().read_dir().unwrap().count(), 3, "one folder each, and all within ours");
 }
 
 #[test]
 fn after_its_end_no_thread_works_in_the_folder() {
     live(async {
         for round in 0..20 {
-            let folder = Folder::new(&format!("end-{round}"));
+            let folder = Folder::new();
             let a = Node::open(folder.authority("a", 1), LONG).await;
             let mut freed = a.authority.clone().freed();
             let claim =
@@ -94,14 +87,14 @@ fn after_its_end_no_thread_works_in_the_folder() {
             a.authority.clone().end().await;
             std::fs::remove_dir_all(&folder.0).unwrap();
             let is_freed = tokio::time::timeout(Duration::from_millis(60), freed).await.is_ok();
-            assert!(!is_freed && !folder.0.exists(), "round {round}: it is not looked at any more");
+            assert!(!is_freed && !folder.0.path().exists(), "round {round}: it is not looked at any more");
         }
     });
 }
 
 #[test]
 fn what_a_killed_process_has_is_free_at_once() {
-    let folder = Folder::new("killed");
+    let folder = Folder::new();
     let mut killed = folder.process("killed", "1h");
     let epochs = killed.ask("claim orders 0 64");
     live(async {
@@ -124,7 +117,7 @@ fn what_a_killed_process_has_is_free_at_once() {
 
 #[test]
 fn a_stopped_process_keeps_what_it_has_until_its_time_is_over() {
-    let folder = Folder::new("stopped");
+    let folder = Folder::new();
     let mut stopped = folder.process("stopped", "1s");
     stopped.ask("claim orders 0 1");
     live(async {
@@ -155,7 +148,7 @@ fn a_stopped_process_keeps_what_it_has_until_its_time_is_over() {
 
 #[test]
 fn of_many_processes_one_has_each_shard() {
-    let folder = Folder::new("contest");
+    let folder = Folder::new();
     let mut processes: Vec<_> = (0..4).map(|node| folder.process(&format!("node-{node}"), "1h")).collect();
     for round in 0..8 {
         let command = format!("claim orders {} 64", round * 64);
@@ -170,7 +163,7 @@ fn of_many_processes_one_has_each_shard() {
 
 #[test]
 fn numbers_go_on_over_a_restart_of_everything() {
-    let folder = Folder::new("restart");
+    let folder = Folder::new();
     let mut highest = 0;
     for _ in 0..3 {
         let mut process = folder.process("a", "1h");
@@ -185,7 +178,7 @@ fn numbers_go_on_over_a_restart_of_everything() {
 
 #[test]
 fn a_process_stopped_while_it_holds_the_lock_is_named() {
-    let folder = Folder::new("busy");
+    let folder = Folder::new();
     live(async {
         let a = Node::open(folder.authority("a", 1), LONG).await;
         a.granted(&shards("orders", [0])).await;
@@ -210,35 +203,31 @@ fn a_process_stopped_while_it_holds_the_lock_is_named() {
 
 /// The error about a state that was changed by hand.
 #[track_caller]
-fn check(test: &str, change: impl FnOnce(&Path), expected: &str) {
-    let folder = Folder::new(test);
+fn check(change: impl FnOnce(&Path), expected: &str) {
+    let folder = Folder::new();
     drop(folder.authority("a", 1));
     let state = folder.file("state");
     change(&state);
     let spoilt = std::fs::read(&state).ok();
     let error = folder.error();
-    assert!(error.contains(expected) && error.contains(folder.0.to_str().unwrap()), "{error}");
+    assert!(error.contains(expected) && error.contains(folder.0.path().to_str().unwrap()), "{error}");
     assert_eq!(std::fs::read(&state).ok(), spoilt, "it is left as it was");
 }
 
 #[test]
 fn a_damaged_missing_or_later_state_is_refused() {
     let write = |text: &'static str| move |state: &Path| std::fs::write(state, text).unwrap();
-    check(
-        "cut",
-        |state| File::options().write(true).open(state).unwrap().set_len(60).unwrap(),
-        "its checksum is wrong",
-    );
-    check("empty", write(""), "it does not begin with \"heartbeat authority \"");
-    check("binary", |state| std::fs::write(state, [0xff; 99]).unwrap(), "state cannot be read");
-    check("later", write("heartbeat authority 2\n"), "it has version 2; this release reads 1");
-    check("removed", |state| std::fs::remove_file(state).unwrap(), "no file \"state\" any more");
+    check(|state| File::options().write(true).open(state).unwrap().set_len(60).unwrap(), "its checksum is wrong");
+    check(write(""), "it does not begin with \"heartbeat authority \"");
+    check(|state| std::fs::write(state, [0xff; 99]).unwrap(), "state cannot be read");
+    check(write("heartbeat authority 2\n"), "it has version 2; this release reads 1");
+    check(|state| std::fs::remove_file(state).unwrap(), "no file \"state\" any more");
 }
 
 #[test]
 fn a_folder_that_is_none_is_named() {
-    let folder = Folder::new("none");
-    std::fs::write(folder.0.join("c"), "").unwrap();
+    let folder = Folder::new();
+    std::fs::write(folder.0.path().join("c"), "").unwrap();
     let error = folder.error();
     assert!(error.contains("c/sessions cannot be made"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use heartbeat_actors::authority::{Authority, AuthorityRequest, AuthorityResponse, Claimed, Recorded};
 use nix::sys::signal::Signal;
+use tempfile::NamedTempFile;
 
 use crate::nodes::{Log, Node, check, longest_gap};
 use crate::process::Process;
@@ -163,15 +164,14 @@ fn without_etcd_no_node_owns_and_afterwards_one_does() {
 fn who_was_stopped_past_its_time_writes_nothing_any_more() {
     let _alone = alone();
     let servers = Servers::start(3);
-    let file = std::env::temp_dir().join(format!("heartbeat-etcd-holder-{}.toml", std::process::id()));
+    let file = NamedTempFile::with_prefix("heartbeat-etcd-").unwrap();
     let text = format!(
         "[ownership]\nauthority = 'etcd'\nsession_ttl = '2s'\n[ownership.etcd]\nendpoints = {:?}\nprefix = '/heartbeat'\n\
          [cluster]\nname = 'c'\nnode = 'stopped'\nrole = 'worker'\nmode = 'random'\nlisten = '127.0.0.1:0'\nseeds = []\n",
         servers.endpoints
     );
     std::fs::write(&file, text).unwrap();
-    let mut stopped = Process::start(&file, 1);
-    std::fs::remove_file(&file).unwrap();
+    let mut stopped = Process::start(file.path(), 1);
     let epoch = stopped.ask("claim orders 0 1")[0].as_u64().unwrap();
     let record = format!("record orders 0 {epoch} mine");
     assert_eq!(stopped.ask(&record), "Written");

@@ -1,14 +1,16 @@
 //! An etcd cluster of this test.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::suite::PATIENCE;
 
@@ -17,23 +19,12 @@ use crate::suite::PATIENCE;
 pub(crate) struct Servers {
     pub(crate) endpoints: Vec<String>,
     members: Vec<Member>,
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 struct Member {
     arguments: Vec<String>,
-    child: Child,
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for member in &mut self.members {
-            // Also one that is stopped ends when it is killed. It may have ended.
-            let _ = member.child.kill();
-            let _ = member.child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.folder); // The next cluster has another name.
-    }
+    child: ChildGuard,
 }
 
 impl Servers {
@@ -46,23 +37,20 @@ impl Servers {
 
     /// Starts some members of a cluster, without waiting.
     pub(crate) fn start_some(some: usize, members: usize) -> Servers {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("heartbeat-etcd-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(&name);
+        let folder = TempDir::with_prefix("heartbeat-etcd-").unwrap();
         let url = |_| format!("http://{}", free());
         let (clients, peers): (Vec<_>, Vec<_>) = ((0..members).map(url).collect(), (0..members).map(url).collect());
         let all: Vec<_> = peers.iter().enumerate().map(|(index, peer)| format!("m{index}={peer}")).collect();
         let start = |index: usize| {
-            let data = folder.join(format!("m{index}"));
             let arguments = [
                 ("name", format!("m{index}")),
-                ("data-dir", data.to_str().unwrap().to_owned()),
+                ("data-dir", folder.path().join(format!("m{index}")).display().to_string()),
                 ("listen-client-urls", clients[index].clone()),
                 ("advertise-client-urls", clients[index].clone()),
                 ("listen-peer-urls", peers[index].clone()),
                 ("initial-advertise-peer-urls", peers[index].clone()),
                 ("initial-cluster", all.join(",")),
-                ("initial-cluster-token", name.clone()),
+                ("initial-cluster-token", folder.path().display().to_string()),
                 ("log-level", "error".to_owned()),
                 ("logger", "zap".to_owned()),
             ];
@@ -77,7 +65,7 @@ impl Servers {
     pub(crate) fn start_tls(certificate: &Path, key: &Path, ca: &Path) -> Servers {
         let mut servers = Servers::start_some(0, 1);
         servers.endpoints[0] = servers.endpoints[0].replace("http", "https");
-        let (folder, endpoint) = (&servers.folder, &servers.endpoints[0]);
+        let (folder, endpoint) = (servers.folder.path(), &servers.endpoints[0]);
         let arguments = [
             ("data-dir", folder.join("m0").display().to_string()),
             ("listen-client-urls", endpoint.clone()),
@@ -155,10 +143,10 @@ async fn leader_among(endpoints: &[String]) -> Option<usize> {
     leaders.iter().all(|of_one| *of_one == leaders[0]).then_some(leader)
 }
 
-fn run(arguments: &[String]) -> Child {
+fn run(arguments: &[String]) -> ChildGuard {
     let etcd =
         Command::new("etcd").args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    etcd.expect("etcd is not installed; Debian has it as etcd-server")
+    etcd.expect("etcd is not installed; Debian has it as etcd-server").into()
 }
 
 /// A free address, below the ports that the system hands out.

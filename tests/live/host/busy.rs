@@ -4,9 +4,10 @@
 //! and reports progress. One has a mailbox that is always full of short jobs. A hundred are idle.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::Signal;
 
 use crate::{Process, alone};
@@ -21,34 +22,19 @@ fn nobody_was_judged(process: &Process) {
 }
 
 /// Processes that do nothing but run.
-struct Loops(Vec<Child>);
-
-impl Loops {
-    fn start(count: u32) -> Loops {
-        let start = |_| {
-            let mut command = Command::new("sh");
-            command.args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn().unwrap()
-        };
-        Loops((0..count).map(start).collect())
-    }
-}
-
-impl Drop for Loops {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill(); // It runs until then.
-            let _ = child.wait();
-        }
-    }
+fn loops(count: u32) -> Vec<ChildGuard> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+    (0..count).map(|_| command.spawn().unwrap().into()).collect()
 }
 
 // A6
 #[test]
 fn busy_loops_and_a_stopped_process_replace_no_worker() {
     let _turn = alone();
-    let mut process = Process::start("busy", "", "steady", &[]);
+    let mut process = Process::start("", "steady", &[]);
     process.wait("started");
-    let loops = Loops::start(8);
+    let loops = loops(8);
     process.listen(Duration::from_secs(25));
     process.signal(Signal::SIGSTOP);
     std::thread::sleep(Duration::from_secs(10));
@@ -101,7 +87,7 @@ impl Drop for Quota {
 fn a_tenth_of_a_cpu_is_too_little_and_replaces_nobody() {
     let _turn = alone();
     let Some(quota) = Quota::new() else { return };
-    let mut process = Process::start("quota", "", "steady", &[]);
+    let mut process = Process::start("", "steady", &[]);
     process.wait("started");
     process.listen(Duration::from_secs(2));
     if let Err(error) = quota.admit(&process) {

@@ -13,14 +13,15 @@ mod otp;
 mod play;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,32 +34,25 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A node in a process of its own, with what it tells.
 struct Process {
-    child: Child,
+    child: ChildGuard,
     lines: mpsc::Receiver<Value>,
     told: Vec<Value>,
-    config: PathBuf,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended.
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.config);
-    }
+    _config: NamedTempFile,
 }
 
 impl Process {
-    fn start(test: &str, settings: &str, mode: &str, environment: &[(&str, &str)]) -> Process {
-        let config = std::env::temp_dir().join(format!("heartbeat-outside-{test}-{}.toml", std::process::id()));
+    fn start(settings: &str, mode: &str, environment: &[(&str, &str)]) -> Process {
+        let config = NamedTempFile::with_prefix("heartbeat-outside-").unwrap();
         std::fs::write(&config, settings).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
-            .arg(&config)
+            .arg(config.path())
             .arg(mode)
             .env_remove("NOTIFY_SOCKET")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
+            .map(ChildGuard::from)
             .unwrap();
         let (sender, lines) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -70,7 +64,7 @@ impl Process {
                 }
             }
         });
-        Process { child, lines, told: Vec::new(), config }
+        Process { child, lines, told: Vec::new(), _config: config }
     }
 
     fn signal(&self, signal: Signal) {

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tempfile::NamedTempFile;
 
 use crate::{PATIENCE, Process, alone};
 
@@ -12,7 +13,7 @@ use crate::{PATIENCE, Process, alone};
 fn a_node_that_gives_up_exits_with_its_code() {
     let _turn = alone();
     let settings = "[workers]\narbiters = 1\ninterval = '50ms'\ntimeout = '600ms'\nzombies_max = 0\non_give_up = 'exit'\nexit_code = 71\n";
-    let mut process = Process::start("give-up", settings, "stuck", &[]);
+    let mut process = Process::start(settings, "stuck", &[]);
     process.wait("too_many_zombies");
     let begun = Instant::now();
     let status = loop {
@@ -28,51 +29,41 @@ fn a_node_that_gives_up_exits_with_its_code() {
 }
 
 /// Plays systemd: a socket, and what came through it, with the time since the first word.
-struct Manager {
-    socket: UnixDatagram,
-    path: std::path::PathBuf,
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
+struct Manager(NamedTempFile<UnixDatagram>);
 
 impl Manager {
-    fn new(test: &str) -> Manager {
-        let path = std::env::temp_dir().join(format!("heartbeat-notify-{test}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path); // Of a run that was killed.
-        Manager { socket: UnixDatagram::bind(&path).unwrap(), path }
+    fn new() -> Manager {
+        Manager(tempfile::Builder::new().prefix("heartbeat-notify-").make(|path| UnixDatagram::bind(path)).unwrap())
     }
 
     /// The next word that comes within this time.
     fn next(&self, within: Duration) -> Option<String> {
-        self.socket.set_read_timeout(Some(within)).unwrap();
+        let socket = self.0.as_file();
+        socket.set_read_timeout(Some(within)).unwrap();
         let mut buffer = [0; 256];
-        let length = self.socket.recv(&mut buffer).ok()?;
+        let length = socket.recv(&mut buffer).ok()?;
         Some(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
     }
 }
 
 const ALLOWED: Duration = Duration::from_secs(1);
 
-fn start(test: &str, manager: &Manager, mode: &str) -> Process {
+fn start(manager: &Manager, mode: &str) -> Process {
     let settings = if mode == "sticky" {
         "timeout = '30s'\nstall = '10s'\n[cluster]\nname = 'x'\nnode = 'x'\nrole = 'worker'\nmode = 'central'\nlisten = '127.0.0.1:9'\nseeds = ['127.0.0.1:10']\n"
     } else {
         ""
     };
-    let environment = [("NOTIFY_SOCKET", manager.path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
-    Process::start(test, settings, mode, &environment)
+    let environment = [("NOTIFY_SOCKET", manager.0.path().to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
+    Process::start(settings, mode, &environment)
 }
 
 // P2
 #[test]
 fn systemd_hears_that_it_is_up_that_it_lives_and_that_it_leaves() {
     let _turn = alone();
-    let manager = Manager::new("life");
-    let mut process = start("life", &manager, "");
+    let manager = Manager::new();
+    let mut process = start(&manager, "");
     assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1");
     let begun = Instant::now();
     for _ in 0..6 {
@@ -93,8 +84,8 @@ fn systemd_hears_that_it_is_up_that_it_lives_and_that_it_leaves() {
 #[test]
 fn systemd_gets_no_ping_while_the_control_thread_is_stuck() {
     let _turn = alone();
-    let manager = Manager::new("stuck");
-    let mut process = start("stuck", &manager, "sticky");
+    let manager = Manager::new();
+    let mut process = start(&manager, "sticky");
     assert_eq!(manager.next(PATIENCE).unwrap(), "READY=1");
     assert_eq!(manager.next(PATIENCE).unwrap(), "WATCHDOG=1");
     process.wait("stuck");

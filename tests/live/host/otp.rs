@@ -6,13 +6,15 @@
 //! too often, and no group that may be started again has a temporary child.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child as Process, Command};
+use std::path::Path;
+use std::process::Command;
 
 use heartbeat_core::config::RestartConfig;
 use heartbeat_core::{
     AutoShutdown, Child, Config, Counting, GroupId, Random, RestartKind, Strategy, Supervise, SuperviseGroup, WorkerId,
 };
+use heartbeat_tests::process::ChildGuard;
+use tempfile::TempDir;
 
 use super::play::Play;
 
@@ -248,33 +250,24 @@ fn line(play: &mut Play) -> String {
 
 /// A part of the scripts, played by Erlang.
 struct Part {
-    process: Process,
-    files: [PathBuf; 2],
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = self.process.kill(); // It may have ended.
-        let _ = self.process.wait();
-        self.files.iter().for_each(|file| drop(std::fs::remove_file(file)));
-    }
+    process: ChildGuard,
+    folder: TempDir,
 }
 
 impl Part {
-    fn start(name: &str, scripts: &str) -> Part {
-        let file =
-            |what: &str| std::env::temp_dir().join(format!("heartbeat-otp-{name}-{}.{what}", std::process::id()));
-        let files = [file("in"), file("out")];
+    fn start(scripts: &str) -> Part {
+        let folder = TempDir::with_prefix("heartbeat-otp-").unwrap();
+        let files = ["in", "out"].map(|name| folder.path().join(name));
         std::fs::write(&files[0], scripts).unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("live/host/otp.erl");
-        let process = Command::new("escript").arg("-c").arg(program).args(&files).spawn().unwrap();
-        Part { process, files }
+        let process = Command::new("escript").arg("-c").arg(program).args(&files).spawn().unwrap().into();
+        Part { process, folder }
     }
 
     /// Its answers, once it has played them all.
     fn answers(mut self) -> String {
         assert!(self.process.wait().unwrap().success(), "escript failed");
-        std::fs::read_to_string(&self.files[1]).unwrap()
+        std::fs::read_to_string(self.folder.path().join("out")).unwrap()
     }
 }
 
@@ -285,11 +278,7 @@ fn check(what: &str, is_tree: bool, count: u64) {
     let numbered: Vec<(u64, &Script)> = (0..).zip(&scripts).collect();
     let parts: Vec<Part> = numbered
         .chunks(scripts.len().div_ceil(PROCESSES))
-        .enumerate()
-        .map(|(index, chunk)| {
-            let text: String = chunk.iter().map(|(number, script)| script.text(*number)).collect();
-            Part::start(&format!("{what}-{index}"), &text)
-        })
+        .map(|chunk| Part::start(&chunk.iter().map(|(number, script)| script.text(*number)).collect::<String>()))
         .collect();
     let mut compared = 0;
     for answer in parts.into_iter().map(Part::answers) {

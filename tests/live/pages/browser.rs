@@ -6,13 +6,15 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,9 +30,9 @@ pub(crate) const ENTER: &str = "\u{e007}";
 
 /// A browser with one window.
 pub(crate) struct Browser {
-    driver: Child,
+    driver: ChildGuard,
     /// Where driver and browser put their files.
-    folder: PathBuf,
+    _folder: TempDir,
     address: SocketAddr,
     session: String,
 }
@@ -52,18 +54,18 @@ impl Browser {
             return None;
         }
         let address = free();
-        let folder = std::env::temp_dir().join(format!("heartbeat-pages-{}-{}", std::process::id(), address.port()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = TempDir::with_prefix("heartbeat-pages-").unwrap();
         let driver = Command::new("chromedriver")
-            .env("TMPDIR", &folder)
+            .env("TMPDIR", folder.path())
             .arg(format!("--port={}", address.port()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
+            .map(ChildGuard::from)
             .unwrap();
-        let mut browser = Browser { driver, folder, address, session: String::new() };
+        let mut browser = Browser { driver, _folder: folder, address, session: String::new() };
         let listens = async {
             while TcpStream::connect(address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -209,7 +211,5 @@ impl Drop for Browser {
             let _ = stream.read(&mut [0; 64]);
         }
         let _ = killpg(Pid::from_raw(self.driver.id() as i32), Signal::SIGKILL); // As above.
-        let _ = self.driver.wait();
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over files do no harm.
     }
 }

@@ -1,13 +1,14 @@
 //! Nodes for the pages: one in the test's own process, and others in processes of their own.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use actix::prelude::*;
 use heartbeat_actors::{Config, Context, Node};
+use heartbeat_tests::process::ChildGuard;
+use tempfile::NamedTempFile;
 
 use crate::PATIENCE;
 
@@ -85,24 +86,16 @@ pub(crate) async fn start(settings: &str) -> (Node, SocketAddr) {
 
 /// A node in a process of its own, which ends with the value: killed, without a goodbye.
 pub(crate) struct Process {
-    child: Child,
-    config: PathBuf,
+    _child: ChildGuard,
+    _config: NamedTempFile,
 }
 
 impl Process {
     pub(crate) fn start(node: &str, seed: SocketAddr) -> Process {
-        let config = std::env::temp_dir().join(format!("heartbeat-pages-{node}-{}.toml", std::process::id()));
+        let config = NamedTempFile::with_prefix("heartbeat-pages-").unwrap();
         std::fs::write(&config, cluster(node, free(), &format!("'{seed}'"))).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
-        let child = command.arg(&config).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        Process { child, config }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended already.
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.config); // A left-over file does no harm.
+        command.arg(config.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        Process { _child: command.spawn().unwrap().into(), _config: config }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use heartbeat_actors::authority::{AuthorityRequest, AuthorityResponse, Claimed};
 use nix::sys::signal::Signal;
+use tempfile::NamedTempFile;
 
 use crate::process::Process;
 use crate::servers::{ADMIN, PASSWORD, Server, USER, connect, signal_process};
@@ -28,7 +29,7 @@ fn is_held(claimed: &[Claimed], name: &str) -> bool {
 fn a_stopped_holder_is_replaced_within_ttl_and_half_a_second() {
     let _alone = alone();
     let server = Server::start(&[]);
-    let (ttl, file) = (Duration::from_secs(2), crate::servers::new_folder("holder.toml", |_| {}));
+    let (ttl, file) = (Duration::from_secs(2), NamedTempFile::with_prefix("heartbeat-postgres-").unwrap());
     let text = format!(
         "[ownership]\nauthority = 'postgres'\nsession_ttl = '2s'\n[ownership.postgres]\nhosts = ['{}']\nuser = '{USER}'\n\
          password = '{PASSWORD}'\ndatabase = '{USER}'\n\
@@ -36,8 +37,7 @@ fn a_stopped_holder_is_replaced_within_ttl_and_half_a_second() {
         server.host
     );
     std::fs::write(&file, text).unwrap();
-    let mut stopped = Process::start(&file, 1);
-    std::fs::remove_file(&file).unwrap();
+    let mut stopped = Process::start(file.path(), 1);
     let epoch = stopped.ask("claim orders 0 1")[0].as_u64().unwrap();
     live(async {
         let a = open(&server, ttl, "a").await;

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of this test, and a standby of it.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,8 +9,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use heartbeat_tests::process::ChildGuard;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::{NamedTempFile, TempDir};
 use tokio_postgres::{Client, NoTls};
 
 use crate::suite::PATIENCE;
@@ -23,9 +25,9 @@ pub(crate) const PASSWORD: &str = "sesame";
 /// A server on a free port of loopback, with its data in a folder of its own; both go with it.
 pub(crate) struct Server {
     pub(crate) host: String,
-    pub(crate) folder: PathBuf,
     arguments: Vec<String>,
     child: Child,
+    folder: TempDir,
 }
 
 impl Drop for Server {
@@ -41,14 +43,15 @@ impl Drop for Server {
         }
         self.kill();
         self.remove_shared();
-        let _ = std::fs::remove_dir_all(&self.folder); // The next server has another name.
     }
 }
 
 impl Server {
     /// Starts a server with a user and a database, and waits until it answers.
     pub(crate) fn start(settings: &[&str]) -> Server {
-        let server = Server::run_on(new_folder("server", |folder| copy(template(), folder)), settings);
+        let folder = new_folder();
+        copy(template(), folder.path());
+        let server = Server::run_on(folder, settings);
         server.wait();
         server
     }
@@ -56,19 +59,17 @@ impl Server {
     /// Starts a standby of this one, and waits until it answers.
     pub(crate) fn standby(&self) -> Server {
         let (host, port) = self.host.split_once(':').unwrap();
-        let folder = new_folder("standby", |folder| {
-            let mut backup = command("pg_basebackup");
-            backup.args(["-h", host, "-p", port, "-U", ADMIN, "-c", "fast", "-X", "stream", "-R", "-D"]);
-            run(backup.arg(folder).env("PGPASSWORD", PASSWORD));
-        });
+        let (folder, mut backup) = (new_folder(), command("pg_basebackup"));
+        backup.args(["-h", host, "-p", port, "-U", ADMIN, "-c", "fast", "-X", "stream", "-R", "-D"]);
+        run(backup.arg(folder.path()).env("PGPASSWORD", PASSWORD));
         let standby = Server::run_on(folder, &[]);
         standby.wait();
         standby
     }
 
-    fn run_on(folder: PathBuf, settings: &[&str]) -> Server {
+    fn run_on(folder: TempDir, settings: &[&str]) -> Server {
         let address = free();
-        let mut arguments = vec!["-D".to_owned(), folder.to_str().unwrap().to_owned()];
+        let mut arguments = vec!["-D".to_owned(), folder.path().display().to_string()];
         let port = format!("port={}", address.port());
         // A test kills no host, so nothing has to be on the disk.
         let fixed = [
@@ -109,7 +110,7 @@ impl Server {
     /// Removes the memory that a killed server has left behind: the last number of the seventh
     /// line.
     fn remove_shared(&self) {
-        let Ok(text) = std::fs::read_to_string(self.folder.join("postmaster.pid")) else { return };
+        let Ok(text) = std::fs::read_to_string(self.folder.path().join("postmaster.pid")) else { return };
         if let Some(id) = text.lines().nth(6).and_then(|line| line.split_ascii_whitespace().last()) {
             // The server may have removed it.
             let _ = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
@@ -191,27 +192,24 @@ fn template() -> &'static Path {
         if kept.exists() {
             return kept;
         }
-        let folder = new_folder("template", |folder| {
-            let password = folder.with_extension("password");
-            std::fs::write(&password, PASSWORD).unwrap();
-            std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o644)).unwrap();
-            let mut init = command("initdb");
-            init.args(["-U", ADMIN, "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C", "--pwfile"]);
-            run(init.arg(&password).arg("-D").arg(folder));
-            std::fs::remove_file(&password).unwrap();
-        });
-        let server = Server::run_on(folder.clone(), &[]);
+        let (folder, password) = (new_folder(), NamedTempFile::with_prefix("heartbeat-postgres-").unwrap());
+        std::fs::write(&password, PASSWORD).unwrap();
+        std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut init = command("initdb");
+        init.args(["-U", ADMIN, "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C", "--pwfile"]);
+        run(init.arg(password.path()).arg("-D").arg(folder.path()));
+        let server = Server::run_on(folder, &[]);
         server.wait();
         server.admin(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; CREATE DATABASE {USER} OWNER {USER}"));
         kill(Pid::from_raw(server.child.id() as i32), Signal::SIGINT).unwrap();
         let begun = Instant::now();
-        while folder.join("postmaster.pid").exists() {
+        while server.folder.path().join("postmaster.pid").exists() {
             assert!(begun.elapsed() < PATIENCE, "the server does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
         // Another process may be making it, too.
         let copied = kept.with_extension(std::process::id().to_string());
-        copy(&folder, &copied);
+        copy(server.folder.path(), &copied);
         if std::fs::rename(&copied, &kept).is_err() {
             std::fs::remove_dir_all(&copied).unwrap();
         }
@@ -220,15 +218,16 @@ fn template() -> &'static Path {
 }
 
 fn copy(from: &Path, to: &Path) {
-    run(Command::new("cp").arg("-a").arg(from).arg(to));
+    run(Command::new("cp").arg("-aT").arg(from).arg(to));
 }
 
-/// A folder that `make` makes.
-pub(crate) fn new_folder(what: &str, make: impl FnOnce(&Path)) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("heartbeat-postgres-{}-{number}-{what}", std::process::id()));
-    make(&folder);
+/// An empty folder that only the user of the servers may read, as PostgreSQL asks of its data.
+fn new_folder() -> TempDir {
+    let folder = TempDir::with_prefix("heartbeat-postgres-").unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    if let Some((user, group)) = other_user() {
+        chown(&folder, Some(user), Some(group)).unwrap();
+    }
     folder
 }
 
@@ -270,24 +269,16 @@ fn run(command: &mut Command) {
 /// A pooler of connections in front of a server.
 pub(crate) struct Pooler {
     pub(crate) host: String,
-    settings: PathBuf,
-    child: Child,
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended.
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.settings); // The next one has another name.
-    }
+    _child: ChildGuard,
+    _settings: TempDir,
 }
 
 impl Pooler {
     /// Starts one in this mode, with so many connections of the server, and waits until it answers.
     pub(crate) fn start(server: &Server, mode: &str, connections: u32) -> Pooler {
-        let settings = new_folder("pooler", |folder| std::fs::create_dir(folder).unwrap());
+        let settings = new_folder();
         let (address, (host, port)) = (free(), server.host.split_once(':').unwrap());
-        let (users, file) = (settings.join("users"), settings.join("pooler.ini"));
+        let (users, file) = (settings.path().join("users"), settings.path().join("pooler.ini"));
         std::fs::write(&users, format!("\"{USER}\" \"{PASSWORD}\"\n")).unwrap();
         let text = format!(
             "[databases]\n{USER} = host={host} port={port} dbname={USER}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
@@ -300,7 +291,7 @@ impl Pooler {
         let mut command = command("/usr/sbin/pgbouncer");
         let child =
             command.arg("-q").arg(&file).spawn().expect("pgbouncer is not installed; Debian has it as pgbouncer");
-        let pooler = Pooler { host: address.to_string(), settings, child };
+        let pooler = Pooler { host: address.to_string(), _child: child.into(), _settings: settings };
         let begun = Instant::now();
         while std::net::TcpStream::connect(address).is_err() {
             assert!(begun.elapsed() < PATIENCE, "the pooler does not answer");

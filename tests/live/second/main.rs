@@ -9,11 +9,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use heartbeat_tests::process::ChildGuard;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,21 +51,14 @@ fn free() -> SocketAddr {
 
 /// A process that prints lines of JSON. Dropping it kills it.
 struct Process {
-    child: Child,
+    child: ChildGuard,
     lines: mpsc::Receiver<Value>,
     said: Vec<Value>,
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended.
-        let _ = self.child.wait();
-    }
-}
-
 impl Process {
     fn start(mut command: Command) -> Process {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = ChildGuard::from(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -107,19 +102,11 @@ struct Cluster {
     python: Process,
     /// Where the first node answers HTTP.
     http: SocketAddr,
-    folder: PathBuf,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder); // Left-over configs do no harm.
-    }
 }
 
 /// Starts all of them, and waits until each node knows the member. Its versions are a range.
-fn cluster(test: &str, versions: &str, python: Command) -> Cluster {
-    let folder = std::env::temp_dir().join(format!("heartbeat-second-{test}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+fn cluster(versions: &str, python: Command) -> Cluster {
+    let folder = TempDir::with_prefix("heartbeat-second-").unwrap();
     let (seed, http) = (free(), free());
     let mut nodes = Vec::new();
     for name in ["one", "two", "three"] {
@@ -130,7 +117,7 @@ fn cluster(test: &str, versions: &str, python: Command) -> Cluster {
              suspect_after = '2s'\n[cluster]\nname = 'second'\nnode = '{name}'\nrole = 'worker'\nmode = 'random'\n\
              listen = '{listen}'\nseeds = ['{seed}']\n"
         );
-        let path = folder.join(format!("{name}.toml"));
+        let path = folder.path().join(format!("{name}.toml"));
         std::fs::write(&path, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
         command.arg(&path);
@@ -148,7 +135,7 @@ fn cluster(test: &str, versions: &str, python: Command) -> Cluster {
     }
     let mut command = python;
     command.arg(script("member.py")).args(["python", "second", &seed.to_string(), "200", versions]);
-    let mut cluster = Cluster { nodes, python: Process::start(command), http, folder };
+    let mut cluster = Cluster { nodes, python: Process::start(command), http };
     cluster.python.wait("admitted", |event| event["whole"] == true);
     for node in &mut cluster.nodes {
         node.wait("joined", |event| event["member"]["name"] == "python");
@@ -194,7 +181,7 @@ fn python_reads_and_writes_the_golden_bytes() {
 #[test]
 fn a_python_member_is_watched_and_declared_dead_when_silent() {
     let Some(command) = python() else { return };
-    let mut cluster = cluster("silent", "3-4", command);
+    let mut cluster = cluster("3-4", command);
     // It names all three as its observers; each watches it, acknowledges its heartbeats, and is
     // watched by it.
     let named = cluster.python.wait("observers", |event| event["names"].as_array().unwrap().len() == 3);
@@ -223,7 +210,7 @@ fn a_python_member_is_watched_and_declared_dead_when_silent() {
 #[test]
 fn a_python_member_of_version_3_holds_back_and_leaves() {
     let Some(command) = python() else { return };
-    let mut cluster = cluster("leave", "3-3", command);
+    let mut cluster = cluster("3-3", command);
     cluster.python.wait("acked", |event| event["version"] == 3);
     for node in &mut cluster.nodes {
         node.wait("wire_version_lowered", |event| event["to"] == 3 && event["held_back_by"][0] == "python");
