@@ -735,7 +735,7 @@ mod tests {
         let (mut cluster, mut ctx) = cluster(&["a", "b"]);
         let gossip =
             Datagram { header: fixture::header("a"), body: Body::Gossip, rumours: Rumours::default(), summary: None };
-        let mut silence = |cluster: &mut Cluster, ctx: &mut Ctx, second: u64| {
+        let silence = |cluster: &mut Cluster, ctx: &mut Ctx, second: u64| {
             cluster.watching.start(id("a"), fixture::SECOND, WatchKind::Unsolicited, ctx);
             ctx.now = ms(second * 1_000);
             while ctx.monitor.poll_change(ctx.now).is_some() {}

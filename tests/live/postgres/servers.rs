@@ -89,10 +89,14 @@ impl Server {
     /// Waits until it answers.
     pub(crate) fn wait(&self) {
         let begun = Instant::now();
-        while !block_on(async { connect(&self.host, ADMIN, "postgres").await.is_some() }) {
+        while !self.answers() {
             assert!(begun.elapsed() < PATIENCE, "the server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn answers(&self) -> bool {
+        block_on(async { connect(&self.host, ADMIN, "postgres").await.is_some() })
     }
 
     /// Ends all its processes at once.
@@ -117,10 +121,18 @@ impl Server {
         }
     }
 
-    /// Starts it again on what it had.
+    /// Starts it again on what it had. While a process of the killed server still ends, the new one
+    /// refuses to use its memory and ends, too; then it is started once more.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.arguments);
-        self.wait();
+        let begun = Instant::now();
+        while !self.answers() {
+            assert!(begun.elapsed() < PATIENCE, "the server does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+            if self.has_ended() {
+                self.child = spawn(&self.arguments);
+            }
+        }
     }
 
     /// Sends a signal to all its processes.
