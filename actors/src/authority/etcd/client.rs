@@ -168,7 +168,7 @@ impl ServerClient {
 
     /// The connection, which is made if there is none.
     pub(super) async fn connected(&self) -> Result<Connected, Cause> {
-        // On the heap: a future of 40 KiB would lie in that of each call, and fill a stack when it is
+        // On the heap: its 40 KiB would lie in the future of each call, and fill a stack when it is
         // moved.
         let connects = Box::pin(self.connect_once());
         tokio::time::timeout(self.call_max, connects).await.unwrap_or_else(|_| Err(self.silence()))
