@@ -1,6 +1,6 @@
 //! The shortest honest program: one supervised worker that survives its own panic.
 //!
-//! cargo run --example hello
+//! cargo run --release --example hello
 
 use actix::prelude::*;
 use heartbeat_actors::{Config, Context, Node};

@@ -1,5 +1,5 @@
 //! What the programs of this package share. The programs themselves are its examples: run one with
-//! `cargo run --example hello`.
+//! `cargo run --release --example hello`.
 
 pub mod process;
 pub mod report;

@@ -1,7 +1,7 @@
 //! A worker that panics, blocks its thread, awaits without end, stops, and panics too often, with
 //! the events as they happen.
 //!
-//! cargo run --example restart
+//! cargo run --release --example restart
 
 use std::time::{Duration, Instant};
 

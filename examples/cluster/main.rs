@@ -1,6 +1,6 @@
 //! A cluster of real processes on this machine: a demonstration with failures, or one to play with.
 //!
-//! cargo run --example cluster -- demo
+//! cargo run --release --example cluster -- demo
 
 mod control;
 mod demo;

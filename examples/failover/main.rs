@@ -1,7 +1,7 @@
 //! A service that counts, over shards on five real processes, while they are killed, frozen, sent
 //! away and replaced under load.
 //!
-//! cargo run --example failover
+//! cargo run --release --example failover
 //!
 //! - `node`, `counter`: the service. Clients ask any process over HTTP. The process sends the
 //!   request by its key, and heartbeat brings it to the shard's worker, on whichever process.

@@ -1,6 +1,6 @@
 //! An ordinary service: notes over HTTP, in SQLite, with health, metrics and an orderly end.
 //!
-//! cargo run --example web -- examples/web/notes.toml
+//! cargo run --release --example web -- examples/web/notes.toml
 //!
 //! A handler of actix-web must not block, and SQLite blocks. So a pool of workers, each with a
 //! thread and a connection of its own, does that work. A worker that panics or hangs is replaced,

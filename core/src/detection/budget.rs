@@ -251,6 +251,8 @@ struct State {
     unkept: f32,
     /// Quantile of the lossy tail, in units of `slots` intervals.
     factor: f32,
+    /// What the tail of the present regime asks for, in intervals: it changes with what is above.
+    patience: f32,
     /// Least margin after a mistake, in nanoseconds, and for how many more heartbeats.
     burst: f64,
     burst_left: u16,
@@ -309,6 +311,7 @@ impl Budget {
             guess: GUESS,
             unkept: 0.0,
             factor: 1.0,
+            patience: 0.0,
             burst: 0.0,
             burst_left: 0,
             summary: None,
@@ -323,6 +326,7 @@ impl Budget {
             lossy_tail: Tail::new(),
         });
         state.set_interval();
+        state.set_patience();
         state.set_deadline(0.0);
         Budget { state }
     }
@@ -332,6 +336,7 @@ impl Budget {
     #[must_use]
     pub fn with_second_opinion(mut self) -> Budget {
         (self.state.guess, self.state.long) = (GUESS_WITH_SECOND_OPINION, GUESS_WITH_SECOND_OPINION);
+        self.state.set_patience();
         self
     }
 
@@ -374,6 +379,7 @@ impl Budget {
         state.summary = Some(summary);
         state.inherited = state.inherited_margin();
         state.long = state.long.max(state.inherited);
+        state.set_patience();
         let margin = state.margin().min(f64::from(state.most) * state.interval());
         state.deadline = state.deadline.max(state.expected + Duration::from_nanos(margin as u64));
     }
@@ -488,24 +494,30 @@ impl State {
             (1.0 + (self.p / self.enter).ln() / goes_on.ln()).ceil().max(1.0)
         };
         self.lagging = self.dev > self.interval() * LAGGING_MIN && self.lag_dev < self.dev * LAGGING_SHARE;
+        self.set_patience();
     }
 
     fn resolution(&self) -> Resolution {
         if self.whole > 0.5 { Resolution::Whole } else { Resolution::Fine }
     }
 
-    /// The margin without what a burst of mistakes adds to it, in nanoseconds.
-    fn margin(&self) -> f64 {
+    /// Derives the patience from the tail of the present regime.
+    fn set_patience(&mut self) {
         let bad = (self.factor * self.slots).max(self.inherited);
-        let intervals = match self.resolution() {
+        self.patience = match self.resolution() {
             Resolution::Fine | Resolution::Whole if self.slots == 0.0 => self.long,
             Resolution::Fine => bad,
             Resolution::Whole => (bad - WHOLE_SLACK).ceil() + WHOLE_SLACK,
         };
-        self.jitter().max(f64::from(intervals) * self.interval())
+    }
+
+    /// The margin without what a burst of mistakes adds to it, in nanoseconds.
+    fn margin(&self) -> f64 {
+        self.jitter().max(f64::from(self.patience) * self.interval())
     }
 
     /// Sets what is expected after a heartbeat that came so much later than the schedule says.
+    #[inline]
     fn set_deadline(&mut self, late: f64) {
         let from_arrival = self.schedule.newest() as f64 + self.interval();
         let expected = if self.lagging {
@@ -594,6 +606,7 @@ impl State {
             self.surprises = self.surprises.saturating_add(1);
             let gain = 1.0 / f32::from(self.surprises).min(BURSTS);
             self.whole += (f32::from(u8::from(is_loss)) - self.whole) * gain;
+            self.set_patience();
             if over > 0.5 * unit {
                 self.stale = SPLIT_EVERY;
             }
@@ -704,6 +717,7 @@ impl State {
         }
         self.inherited = self.inherited_margin();
         self.long = self.long.max(self.inherited);
+        self.set_patience();
     }
 
     /// The least margin by what former observers have learnt, in intervals. A summary counts as

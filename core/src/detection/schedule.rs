@@ -77,6 +77,7 @@ impl Schedule {
 
     /// Places a heartbeat in the time-table. `usual` is the usual lateness, in nanoseconds; `doubt`
     /// counts the heartbeats at which our clock may turn out to have jumped.
+    #[inline]
     pub(super) fn heartbeat(&mut self, arrival: Arrival, usual: i64, doubt: &mut ClockDoubt) -> Place {
         let at = signed(arrival.at);
         let next = span(arrival.interval);
