@@ -61,10 +61,11 @@ async fn events(address: SocketAddr) -> u64 {
     counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-/// The settings of a node in a cluster of the tests.
+/// The settings of a node in a cluster of the tests. A new link is suspected after four intervals:
+/// 2 s, more than a busy machine alone holds up a heartbeat.
 fn member(node: &str, listen: SocketAddr, seeds: &str) -> String {
     format!(
-        "interval = '100ms'
+        "interval = '500ms'
          timeout = '5s'
          [cluster]
          name = 'live'
@@ -129,13 +130,9 @@ fn a_thousand_slow_readers_are_bounded_dropped_and_told() {
         drop(readers);
         while let Ok(update) = seen.0.try_recv() {
             let text = format!("{update:?}");
-            // A busy machine is silent for less.
-            let silent = Duration::from_secs(2);
-            let is_verdict = match update {
-                Update::Event(Event::Suspected { silent_for, .. }) => silent_for >= silent,
-                update => matches!(update, Update::Event(Event::Died { .. })),
-            };
-            assert!(!is_verdict, "its heartbeats came all the time: {text}");
+            let is_doubt =
+                matches!(update, Update::Event(Event::Suspected { .. } | Event::Died { .. } | Event::Cleared { .. }));
+            assert!(!is_doubt, "its heartbeats came all the time: {text}");
         }
         watcher.leave().await;
     });

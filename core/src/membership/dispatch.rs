@@ -273,8 +273,8 @@ impl Cluster {
     }
 
     /// Handles that a silent node has sent something else than a heartbeat: it is alive, as if it
-    /// had answered a probe. Heartbeats say more, and have a rule of their own.
-    /// A frame may have lain in a connection for long.
+    /// had answered a probe. Heartbeats say more, and have a rule of their own. A frame does not
+    /// count: it may have lain in its connection for long.
     fn end_silence(&mut self, source: Source, datagram: &Datagram<'_>, ctx: &mut Ctx) {
         let (id, is_heartbeat) = (datagram.header.from, matches!(datagram.body, Body::Heartbeat(_)));
         if matches!(source, Source::Datagram(..)) && !is_heartbeat && self.watching.is_silent(id, ctx) {
